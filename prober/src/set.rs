@@ -64,8 +64,8 @@ pub struct ReceivedSet {
 }
 
 impl ReceivedSet {
-    /// Activates the set and queues the messages about it: rejected checks, the verdict histories of kept checks after the
-    /// first set of a link, and the commit.
+    /// Activates the set and queues the messages about it: rejected checks, verdict histories, and the commit. The histories
+    /// are those of all kept checks after the first set of a link, and later those of checks that got another identifier.
     pub fn apply<F>(
         self,
         scheduler: &mut Scheduler<ProbePlan, F>,
@@ -81,12 +81,13 @@ impl ReceivedSet {
         for (id, reason) in rejected {
             outbox.push_message(ToController::Rejected { id, reason });
         }
-        if is_first {
-            let slots = change.kept.iter().map(|(slot, _)| *slot);
-            let mut histories = scheduler.verdict_histories(slots).peekable();
-            while histories.peek().is_some() {
-                outbox.push_message(ToController::Histories(histories.by_ref().take(MAX_BATCH).collect()));
-            }
+        let slots: Vec<_> = match is_first {
+            true => change.kept.iter().map(|(slot, _)| *slot).collect(),
+            false => change.renamed.clone(),
+        };
+        let mut histories = scheduler.verdict_histories(slots.into_iter()).peekable();
+        while histories.peek().is_some() {
+            outbox.push_message(ToController::Histories(histories.by_ref().take(MAX_BATCH).collect()));
         }
         outbox.push_message(ToController::Committed { generation });
         change

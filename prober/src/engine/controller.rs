@@ -280,7 +280,7 @@ impl ControllerSession {
         let action = if set.dropped.is_some() { "check set amended" } else { "check set active" };
         let (generation, rejected) = (set.generation, set.rejected.len());
         let is_first = !std::mem::replace(&mut self.has_committed, true);
-        let SetChange { kept, added, dropped, ended } =
+        let SetChange { kept, added, dropped, ended, .. } =
             &set.apply(scheduler, &mut self.outbox, is_first, now);
         let has_half_open = |v4| {
             scheduler

@@ -13,6 +13,8 @@ use crate::probe_id::ProbeId;
 pub struct SetChange<F> {
     /// Slots whose check continues under a new identifier, with the requested interval.
     pub kept: Vec<(u32, Duration)>,
+    /// Those of them that have another identifier now: the controller may know nothing of their verdicts.
+    pub renamed: Vec<u32>,
     /// Slots of new checks.
     pub added: Vec<u32>,
     /// Slots of removed checks.
@@ -59,7 +61,13 @@ impl<P, F> CheckTable<P, F> {
     /// Replaces the checks in the slots `leaving` by `checks`.
     fn change(&mut self, leaving: Vec<u32>, checks: Vec<AcceptedCheck<P>>) -> SetChange<F> {
         let (reused, dropped) = self.match_slots(leaving, &checks);
-        let mut change = SetChange { kept: Vec::new(), added: Vec::new(), dropped, ended: Vec::new() };
+        let mut change = SetChange {
+            kept: Vec::new(),
+            renamed: Vec::new(),
+            added: Vec::new(),
+            dropped,
+            ended: Vec::new(),
+        };
         // Free slots first, so that new checks can take them.
         for slot in &change.dropped {
             let entry = self.slots[*slot as usize].entry.take();
@@ -73,6 +81,9 @@ impl<P, F> CheckTable<P, F> {
                 Some(slot) => {
                     change.kept.push((slot, check.interval));
                     if let Some(entry) = self.entry_mut(slot) {
+                        if entry.id != id {
+                            change.renamed.push(slot);
+                        }
                         entry.change_id(id, check.stable_after);
                     }
                     slot

@@ -141,6 +141,20 @@ impl<P, F> Scheduler<P, F> {
         for (slot, interval) in &change.kept {
             self.set_interval(*slot, *interval, now);
         }
+        for slot in &change.renamed {
+            self.hasten_unseen(*slot, now);
+        }
+    }
+
+    /// Makes a check without a verdict due soon, as a new one: its new owner knows nothing, and the old schedule may be long.
+    fn hasten_unseen(&mut self, slot: u32, now: Nanos) {
+        let Some(entry) =
+            self.table.entry_mut(slot).filter(|entry| entry.history.verdicts(entry.id).is_none())
+        else {
+            return;
+        };
+        entry.due = entry.due.min(self.jitter.first_start(now, entry.interval));
+        self.report_and_rearm(slot);
     }
 
     /// Sets the intervals of checks. Ignores unknown identifiers: the controller may not know of their removal yet.

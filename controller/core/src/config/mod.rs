@@ -207,13 +207,24 @@ impl Healthcheck {
         }
     }
 
+    /// Returns the source address of probes to `target`.
+    fn source(&self, target: IpAddr) -> Option<IpAddr> {
+        match target {
+            IpAddr::V4(_) => self.source4.map(IpAddr::V4),
+            IpAddr::V6(_) => self.source6.map(IpAddr::V6),
+        }
+    }
+
+    /// Reports whether another healthcheck asks the same of `target`, perhaps at other intervals, timeouts or thresholds.
+    #[must_use]
+    pub fn probes_like(&self, other: &Self, target: IpAddr) -> bool {
+        self.probe == other.probe && self.source(target) == other.source(target)
+    }
+
     /// Returns the prober's check for a backend at `target`.
     #[must_use]
     pub fn check(&self, target: IpAddr) -> ipc::Check {
-        let source = match target {
-            IpAddr::V4(_) => self.source4.map(IpAddr::V4),
-            IpAddr::V6(_) => self.source6.map(IpAddr::V6),
-        };
+        let source = self.source(target);
         let probe = match &self.probe {
             Probe::Icmp => ipc::ProbeKind::Icmp,
             Probe::Tcp { port, mode, tls } => ipc::ProbeKind::Tcp {

@@ -67,6 +67,18 @@ impl RiseFall {
         self.value <= self.thresholds.rise
     }
 
+    /// Replaces the thresholds of a backend with that `health`, which stays. The failures of a backend that is up, and the
+    /// passes of one that is down, stay counted, as far as they leave at least one more to be counted.
+    pub fn set_thresholds(&mut self, thresholds: Thresholds, health: Health) {
+        let failures = self.thresholds.max_counter().saturating_sub(self.value);
+        self.value = match health {
+            Health::Up => thresholds.max_counter().saturating_sub(failures).max(thresholds.rise),
+            Health::Down => self.value.min(thresholds.rise.saturating_sub(1)),
+            Health::Unknown | Health::Paused | Health::Disabled | Health::Removed => self.value,
+        };
+        self.thresholds = thresholds;
+    }
+
     /// Empties the counter.
     pub const fn clear(&mut self) {
         self.value = 0;
@@ -133,5 +145,31 @@ impl RiseFall {
     #[cfg(test)]
     pub const fn at(self, value: u32) -> Self {
         Self { value, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every health, counter, and pair of old and new thresholds.
+    #[test]
+    fn new_thresholds_keep_health_and_counted_verdicts() {
+        let limits = || (1..5).flat_map(|rise| (1..5).map(move |fall| Thresholds { rise, fall }));
+        for (old, new) in limits().flat_map(|old| limits().map(move |new| (old, new))) {
+            for value in old.rise..=old.max_counter() {
+                let mut up = RiseFall::new(old).at(value);
+                let failures = old.max_counter() - value;
+                up.set_thresholds(new, Health::Up);
+                assert_eq!(new.max_counter() - up.value(), failures.min(new.fall - 1), "{old:?} {new:?}");
+                assert_eq!(up.next_state(Health::Up, true, false), Health::Up);
+            }
+            for value in 0..old.rise {
+                let mut down = RiseFall::new(old).at(value);
+                down.set_thresholds(new, Health::Down);
+                assert_eq!(down.value(), value.min(new.rise - 1), "{old:?} {new:?}");
+                assert_eq!(down.next_state(Health::Down, false, false), Health::Down);
+            }
+        }
     }
 }

@@ -341,6 +341,11 @@ impl Tracker {
         self.transition_to(next, at, || TransitionCause::Config)
     }
 
+    /// Replaces the thresholds. Health and history stay.
+    pub fn set_thresholds(&mut self, thresholds: Thresholds) {
+        self.counter.set_thresholds(thresholds, self.health);
+    }
+
     /// Restarts from unknown with other thresholds, unless an operator has taken the backend out.
     pub fn restart(&mut self, thresholds: Thresholds, at: WallTime) -> Option<Transition> {
         self.counter = RiseFall::new(thresholds);

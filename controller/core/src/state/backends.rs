@@ -92,7 +92,8 @@ impl State {
 
     /// Adopts the histories of a prober that kept running.
     pub(super) fn replay_histories(&mut self, histories: &[VerdictHistory], ctx: &mut Ctx) {
-        if !self.prober.has_histories {
+        // Later ones follow a reload, and say nothing of the time before this controller.
+        if !self.prober.has_histories && self.prober.probing_since.is_none() {
             self.prober.has_histories = true;
             self.waive_min_delay(ctx);
         }

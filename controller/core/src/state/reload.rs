@@ -4,6 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use maglev_ipc::CheckId;
 
@@ -20,6 +21,32 @@ use crate::time::Now;
 
 /// Transition of the backend at an index, to be published once the whole configuration is installed.
 type PendingTransition = (usize, Transition);
+
+/// Difference between the old and the new check of a backend.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum CheckChange {
+    Nothing,
+    /// Intervals, timeouts or thresholds.
+    Pace,
+    /// The server, or what is asked of it: earlier outcomes tell nothing.
+    Question,
+}
+
+impl CheckChange {
+    fn between(
+        old: &BackendEntry,
+        address: IpAddr,
+        healthcheck: Option<&(Name, Arc<config::Healthcheck>)>,
+    ) -> Self {
+        let (old_check, new_check) = (old.healthcheck.as_ref().map(|(_, h)| h), healthcheck.map(|(_, h)| h));
+        match (old_check, new_check) {
+            _ if old.address != address => Self::Question,
+            (old, new) if old == new => Self::Nothing,
+            (Some(old), Some(new)) if old.probes_like(new, address) => Self::Pace,
+            _ => Self::Question,
+        }
+    }
+}
 
 impl State {
     /// Installs the first configuration.
@@ -114,7 +141,7 @@ impl State {
         (transitions, removed)
     }
 
-    /// Appends a backend. With the same address and healthcheck as before it keeps its health.
+    /// Appends a backend. It keeps its health if its address and all that its probes ask are the same as before.
     fn install_backend(
         &mut self,
         name: &Name,
@@ -129,9 +156,10 @@ impl State {
         let initial = self.initial_health(name, wanted.enabled);
         let is_known = old.is_some();
         let mut backend = old.unwrap_or_else(|| self.new_backend(name, wanted, initial, thresholds, ctx));
-        let settings = |h: &Option<(Name, Arc<config::Healthcheck>)>| h.as_ref().map(|(_, h)| Arc::clone(h));
-        let is_same =
-            backend.address == wanted.address && settings(&backend.healthcheck) == settings(&healthcheck);
+        let change = match is_known {
+            true => CheckChange::between(&backend, wanted.address, healthcheck.as_ref()),
+            false => CheckChange::Nothing,
+        };
         let kind = backend.kind();
         backend.address = wanted.address;
         backend.healthcheck = healthcheck;
@@ -140,12 +168,18 @@ impl State {
         }
         backend.frontends.clear();
         backend.tracker.set_history_limit(self.config.transition_history);
-        let restarted =
-            if is_known && !is_same { backend.tracker.restart(thresholds, ctx.now.wall) } else { None };
+        let restarted = match change {
+            CheckChange::Nothing => None,
+            CheckChange::Pace => {
+                backend.tracker.set_thresholds(thresholds);
+                None
+            }
+            CheckChange::Question => backend.tracker.restart(thresholds, ctx.now.wall),
+        };
         let stays =
             backend.tracker.health() == initial || initial == Health::Unknown && backend.tracker.is_probed();
         let switched = if stays { None } else { backend.tracker.configure(initial, ctx.now.wall) };
-        if is_known && !is_same || switched.is_some() {
+        if change != CheckChange::Nothing || switched.is_some() {
             backend.check = self.prober.new_check();
             backend.tracker.reset_sequence();
         }

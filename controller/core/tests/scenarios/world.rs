@@ -5,14 +5,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use maglev_core::config::{self, Config, ForeignVips, Frontend, Healthcheck, Lb, Pool};
+use maglev_core::config::{self, Config, ForeignVips, Frontend, Lb, Pool, Probe};
 use maglev_core::dataplane::{ActualState, Encap, LbConf, VipKey, VppMemory};
 use maglev_core::health::BackendAction;
 use maglev_core::overrides::{Override, Overrides};
 use maglev_core::ownership::OwnedVips;
 use maglev_core::state::{ExplanationLine, Input, OperatorCommand, Output, Requester, State};
 use maglev_core::time::{MonoTime, Now, WallTime};
-use maglev_ipc::{OutcomeCode, OutcomeDetail};
+use maglev_ipc::{ConnectMode, OutcomeCode, OutcomeDetail};
 
 use super::format::{event_text, healthcheck, override_text, seconds};
 use super::prober::ScriptedProber;
@@ -80,9 +80,18 @@ impl ScenarioWorld {
             ["no", "frontend", name] => _ = self.config.frontends.remove(name),
             ["no", "backend", name] => _ = self.config.backends.remove(name),
             ["set", "fall", fall] => {
-                let fall = fall.parse().unwrap();
-                let changed = Healthcheck { fall, ..healthcheck() };
-                self.config.healthchecks.insert("ping".into(), Arc::new(changed));
+                Arc::make_mut(self.config.healthchecks.get_mut("ping").unwrap()).fall = fall.parse().unwrap();
+            }
+            ["set", "interval", interval] => {
+                let ping = Arc::make_mut(self.config.healthchecks.get_mut("ping").unwrap());
+                ping.interval = seconds(interval);
+            }
+            ["set", "port", port] => {
+                let ping = Arc::make_mut(self.config.healthchecks.get_mut("ping").unwrap());
+                ping.probe = match port.parse() {
+                    Ok(port) => Probe::Tcp { port, mode: ConnectMode::Full, tls: None },
+                    Err(_) => Probe::Icmp,
+                };
             }
             ["set", "mass-failure-threshold", percent] => {
                 self.config.mass_failure_threshold = percent.parse().unwrap();

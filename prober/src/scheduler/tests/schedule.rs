@@ -8,7 +8,7 @@ fn equal_check_continues_under_new_id() {
     let slower = AcceptedCheck { interval: 2 * SECOND, ..accepted_check(7, 2) };
     let change = host.scheduler.replace_set(vec![slower, accepted_check(8, 3)], host.now);
     let [(kept, interval)] = change.kept[..] else { panic!("{change:?}") };
-    assert_eq!(interval, 2 * SECOND);
+    assert_eq!((interval, &change.renamed[..]), (2 * SECOND, &[kept][..]));
     assert_eq!((change.added.len(), change.dropped.len()), (1, 1));
     let keys = host.probe_ids();
     let of = |goes_on| keys.iter().copied().find(|key| (key.slot == kept) == goes_on).unwrap();
@@ -18,6 +18,21 @@ fn equal_check_continues_under_new_id() {
     assert_eq!((reports.len(), reports[0].check, reports[0].seq), (1, CheckId(7), 1));
     let histories: Vec<_> = host.scheduler.verdict_histories([kept].into_iter()).collect();
     assert_eq!((histories[0].last.check, histories[0].bits, histories[0].len), (CheckId(7), 1, 1));
+}
+
+#[test]
+fn renamed_check_without_verdict_is_due_soon() {
+    let hour = 3600 * SECOND;
+    let slow = |id| AcceptedCheck { interval: hour, ..accepted_check(id, 1) };
+    for (server, soon) in [(never as ServerModel, true), (at_once, false)] {
+        let mut host = SimulatedHost::with_checks(vec![slow(1)], server);
+        host.run(1000 * MS);
+        let slot = host.scheduler.table.slot(CheckId(1)).unwrap();
+        host.scheduler.table.entry_mut(slot).unwrap().due = host.now + 3_600_000 * MS;
+        host.scheduler.amend_set(&[CheckId(1)], vec![slow(2)], host.now);
+        let due = host.scheduler.table.entry(slot).unwrap().due;
+        assert_eq!(due <= host.now + 1000 * MS, soon);
+    }
 }
 
 #[test]
