@@ -19,11 +19,12 @@ type TimedFaults = Vec<(Duration, Fault)>;
 type Stream = fn(&mut Rng, &ConfigModel, Duration, &mut TimedFaults);
 
 /// All streams, with a tag that separates their random numbers.
-const STREAMS: [(u64, Stream); 4] = [
+const STREAMS: [(u64, Stream); 5] = [
     (0x7715_0000_0000_0000, shared_servers),
     (0x1137_0000_0000_0000, check_limits),
     (0x57a7_0000_0000_0000, stats_failures),
     (0x5ec0_0000_0000_0000, sync_intervals),
+    (0xb11d_0000_0000_0000, blind_starts),
 ];
 
 /// Draws the faults of all streams for a run of this length.
@@ -166,5 +167,25 @@ fn sync_intervals(rng: &mut Rng, model: &ConfigModel, span: Duration, faults: &m
         faults.push((at, Fault::Server(server, ServerState::Refuses)));
         let well = ServerState::Healthy(Duration::from_millis(20));
         faults.push((at + Duration::from_secs(rng.u64(250..400)), Fault::Server(server, well)));
+    }
+}
+
+/// Blocks all probes over a start of `maglevd`, for longer than its startup delay, beside a backend that needs no probe.
+fn blind_starts(rng: &mut Rng, model: &ConfigModel, span: Duration, faults: &mut TimedFaults) {
+    if rng.bool() {
+        return;
+    }
+    let backend = rng.usize(..model.backends.len());
+    faults.push((Duration::ZERO, Fault::Initial(InitialSetting::File(ConfigEdit::Static(backend)))));
+    let seconds = Duration::from_secs;
+    for _ in 0..rng.usize(1..4) {
+        let at = draw_time(rng, span);
+        faults.push((at, Fault::BlockProbes(seconds([10, 30, 90][rng.usize(..3)]))));
+        let start = match rng.u8(..3) {
+            0 => Fault::StopController(seconds(1)),
+            1 => Fault::CrashController(None, seconds(1)),
+            _ => Fault::Upgrade(seconds(1)),
+        };
+        faults.push((at + seconds(rng.u64(..4)), start));
     }
 }
