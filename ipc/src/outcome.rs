@@ -29,6 +29,9 @@ pub struct Outcome {
     /// Expiry (`notAfter`) of the certificate that the server sent in this probe, in seconds since the Unix epoch. `None`
     /// without a certificate, as over a kept connection or in a resumed session.
     pub not_after: Option<u64>,
+    /// True if this host's routes lead nowhere for this target: none, or one that rejects it. The code is
+    /// [`Local`](OutcomeCode::Local), as the prober cannot know if the fault is this host's or the target's.
+    pub has_no_route: bool,
 }
 
 /// The verdict on one probe, prefixed with the layer that gave it. The names are HAProxy's.
@@ -90,6 +93,23 @@ impl OutcomeCode {
             | Self::L7Rsp
             | Self::L7Sts => Some(false),
             Self::Local => None,
+        }
+    }
+
+    /// Returns true if the target itself has answered, so that packets reach it and come back.
+    #[must_use]
+    pub const fn has_answer(self) -> bool {
+        match self {
+            Self::L4Ok
+            | Self::L6Ok
+            | Self::L6Tout
+            | Self::L6Rsp
+            | Self::L7Ok
+            | Self::L7Tout
+            | Self::L7Rsp
+            | Self::L7Sts => true,
+            // A router's rejection is an L4CON, too.
+            Self::L4Tout | Self::L4Con | Self::Static | Self::Local => false,
         }
     }
 

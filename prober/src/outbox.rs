@@ -127,7 +127,17 @@ mod tests {
 
     fn outcome(seq: u64) -> Outcome {
         let (duration, code, detail) = (Duration::ZERO, OutcomeCode::L4Ok, OutcomeDetail::None);
-        Outcome { check: CheckId(1), seq, started: 0, duration, code, detail, timeout: None, not_after: None }
+        Outcome {
+            check: CheckId(1),
+            seq,
+            started: 0,
+            duration,
+            code,
+            detail,
+            timeout: None,
+            not_after: None,
+            has_no_route: false,
+        }
     }
 
     #[test]

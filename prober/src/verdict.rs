@@ -11,6 +11,8 @@ pub struct Verdict {
     pub detail: OutcomeDetail,
     /// End of validity of the certificate the server presented, in seconds since the Unix epoch.
     pub not_after: Option<u64>,
+    /// True if this host has no route to the target; see [`maglev_ipc::Outcome`].
+    pub has_no_route: bool,
     /// True if the probe reused a kept connection or resumed a TLS session: such probes are much faster than others.
     pub skipped_setup: bool,
 }
@@ -18,11 +20,11 @@ pub struct Verdict {
 impl Verdict {
     /// Returns a verdict whose code needs no detail.
     pub const fn from_code(code: OutcomeCode) -> Self {
-        Self { code, detail: OutcomeDetail::None, not_after: None, skipped_setup: false }
+        Self { code, detail: OutcomeDetail::None, not_after: None, has_no_route: false, skipped_setup: false }
     }
 
     /// Returns a verdict with its cause.
     pub fn new(code: OutcomeCode, detail: impl Into<OutcomeDetail>) -> Self {
-        Self { code, detail: detail.into(), not_after: None, skipped_setup: false }
+        Self { code, detail: detail.into(), not_after: None, has_no_route: false, skipped_setup: false }
     }
 }

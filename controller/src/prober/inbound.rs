@@ -101,6 +101,7 @@ mod tests {
             detail,
             timeout: None,
             not_after: None,
+            has_no_route: false,
         }
     }
 

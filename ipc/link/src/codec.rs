@@ -71,6 +71,7 @@ pub(crate) mod tests {
             code: OutcomeCode::Local,
             detail: "x".repeat(MAX_DETAIL).into(),
             timeout: Some(Duration::MAX),
+            has_no_route: false,
             not_after: Some(u64::MAX),
         }
     }

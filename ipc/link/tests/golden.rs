@@ -94,8 +94,14 @@ fn to_controller() -> Vec<ToController> {
         detail,
         timeout: Some(SECOND / 20),
         not_after: Some(1_800_000_000),
+        has_no_route: false,
     };
-    let bare = Outcome { timeout: None, not_after: None, ..outcome(OutcomeCode::Local, "no socket".into()) };
+    let bare = Outcome {
+        timeout: None,
+        not_after: None,
+        has_no_route: true,
+        ..outcome(OutcomeCode::Local, "no socket".into())
+    };
     let mut outcomes: Vec<_> =
         OutcomeCode::ALL.map(|code| outcome(code, OutcomeDetail::Status(503))).to_vec();
     outcomes.push(bare.clone());

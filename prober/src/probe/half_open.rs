@@ -169,7 +169,7 @@ impl SynProber {
     /// # Errors
     /// The verdict, if it cannot be sent.
     pub fn queue(&mut self, id: ProbeId, plan: &mut SynPlan, now: Nanos) -> Result<u32, Verdict> {
-        let source = plan.source(&self.routes, now).map_err(|error| tcp::local_fault(&error))?;
+        let source = plan.source(&self.routes, now).map_err(|error| tcp::route_fault(&error))?;
         let (seq, local_port) = self.choose_seq_and_port(id, plan.to);
         let raw = if plan.to.is_ipv4() { &mut self.v4 } else { &mut self.v6 };
         let raw = raw.as_mut().map_err(|why| Verdict::new(OutcomeCode::Local, *why))?;

@@ -190,7 +190,9 @@ impl RawSocket {
                 Ok(sent) => next += sent.max(1),
                 Err(Errno::EINTR) => {}
                 Err(errno) => {
-                    failed(id, errno);
+                    // EINVAL is a route of type `blackhole`, or a source address that left this host.
+                    let is_blackhole = errno == Errno::EINVAL && source.is_none();
+                    failed(id, if is_blackhole { Errno::ENETUNREACH } else { errno });
                     next += 1;
                 }
             }

@@ -26,7 +26,7 @@ pub fn connect(to: SocketAddr, from: Option<IpAddr>, acknowledge: bool) -> Resul
             Errno::EINPROGRESS | Errno::EINTR => Ok(socket),
             Errno::ECONNREFUSED | Errno::ECONNRESET | Errno::ETIMEDOUT => Err(connect_failed(&error)),
             // Any other immediate error came without a packet: no route, no port, no buffer, no permission.
-            _ => Err(local_fault(&error)),
+            _ => Err(route_fault(&error)),
         },
     }
 }
@@ -40,19 +40,28 @@ pub fn connect_failed(error: &io::Error) -> Verdict {
     }
 }
 
-/// Returns the verdict on a fault of this host.
+/// Returns the verdict on a fault of this host, or of its route to one target.
 pub fn local_fault(error: &io::Error) -> Verdict {
-    let detail = match errno(error) {
+    let errno = errno(error);
+    // Routes of the types `unreachable` and `prohibit` cause EHOSTUNREACH and EACCES.
+    let has_no_route = matches!(errno, Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::EACCES);
+    let detail = match errno {
         Errno::EMFILE | Errno::ENFILE => "out of descriptors",
         Errno::EADDRNOTAVAIL => "out of ports, or no such source address here",
         Errno::ENOBUFS | Errno::ENOMEM | Errno::EAGAIN => "out of buffers",
         Errno::ENETUNREACH | Errno::EHOSTUNREACH => "no route from this host",
         Errno::EACCES | Errno::EPERM => "not permitted on this host",
-        // A route of type `blackhole` causes it.
         Errno::EINVAL => "no valid route from this host",
         _ => return Verdict::new(OutcomeCode::Local, error.to_string()),
     };
-    Verdict::new(OutcomeCode::Local, detail)
+    Verdict { has_no_route, ..Verdict::new(OutcomeCode::Local, detail) }
+}
+
+/// Returns the verdict on an error of the kernel's route lookup for one target, with a source address of this host or none.
+pub fn route_fault(error: &io::Error) -> Verdict {
+    let verdict = local_fault(error);
+    // A route of type `blackhole` causes it. A packet with a source address that left this host fails with it as well.
+    Verdict { has_no_route: verdict.has_no_route || errno(error) == Errno::EINVAL, ..verdict }
 }
 
 /// Describes an error for operators.
@@ -92,4 +101,26 @@ fn open(to: SocketAddr, from: Option<IpAddr>, acknowledge: bool) -> io::Result<S
 
 fn errno(error: &io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn has_no_route(judge: fn(&io::Error) -> Verdict, errno: Errno) -> bool {
+        let verdict = judge(&errno.into());
+        assert_eq!(verdict.code, OutcomeCode::Local, "{errno}");
+        verdict.has_no_route
+    }
+
+    #[test]
+    fn only_route_errors_concern_one_target() {
+        for errno in [Errno::ENETUNREACH, Errno::EHOSTUNREACH, Errno::EACCES] {
+            assert!(has_no_route(local_fault, errno) && has_no_route(route_fault, errno), "{errno}");
+        }
+        for errno in [Errno::EMFILE, Errno::ENOBUFS, Errno::ENOMEM, Errno::EPERM, Errno::EADDRNOTAVAIL] {
+            assert!(!has_no_route(local_fault, errno) && !has_no_route(route_fault, errno), "{errno}");
+        }
+        assert!(!has_no_route(local_fault, Errno::EINVAL) && has_no_route(route_fault, Errno::EINVAL));
+    }
 }

@@ -52,6 +52,7 @@ mod tests {
                 detail: OutcomeDetail::None,
                 timeout: None,
                 not_after,
+                has_no_route: false,
             });
             history.verdicts(CheckId(2)).unwrap().last.not_after
         });

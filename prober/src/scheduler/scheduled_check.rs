@@ -180,11 +180,21 @@ impl<P, F> ScheduledCheck<P, F> {
     pub fn next_report(&mut self) -> Option<OutcomeReport> {
         let seq = self.seq + 1 - self.probes.len() as u64;
         let ProbeRecord { started, result, .. } = self.probes.front_mut()?;
-        let (duration, Verdict { code, detail, not_after, .. }) = result.take()?;
+        let (duration, Verdict { code, detail, not_after, has_no_route, .. }) = result.take()?;
         let started = *started;
         self.probes.pop_front();
         let timeout = matches!(self.check.timeout, ProbeTimeout::Auto { .. }).then(|| self.timeout());
-        let outcome = Outcome { check: self.id, seq, started, duration, code, detail, timeout, not_after };
+        let outcome = Outcome {
+            check: self.id,
+            seq,
+            started,
+            duration,
+            code,
+            detail,
+            timeout,
+            not_after,
+            has_no_route,
+        };
         self.history.record(&outcome);
         let passed = code.passed() == Some(true);
         let is_batchable = passed && self.passes >= self.stable_after;

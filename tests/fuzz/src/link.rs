@@ -148,6 +148,7 @@ fn prober_messages() -> Vec<Vec<u8>> {
         duration: Duration::from_millis(2),
         timeout: None,
         not_after: None,
+        has_no_route: false,
         code,
         detail: detail.into(),
     };

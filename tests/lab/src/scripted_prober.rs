@@ -94,6 +94,7 @@ impl ProberState {
             detail: OutcomeDetail::None,
             timeout: None,
             not_after: None,
+            has_no_route: false,
         }
     }
 }

@@ -234,7 +234,9 @@ impl SimProber {
                 }
                 ProbeResult::Lost => StartResult::InFlight(()),
                 ProbeResult::NotSent => {
-                    StartResult::Finished(Verdict::new(OutcomeCode::Local, "out of descriptors"))
+                    // All targets at once, so it is this host's fault.
+                    let detail = Verdict::new(OutcomeCode::Local, "no route from this host");
+                    StartResult::Finished(Verdict { has_no_route: true, ..detail })
                 }
             });
             if !more {

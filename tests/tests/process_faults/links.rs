@@ -71,6 +71,7 @@ fn outcome_flood_does_not_starve_api() {
         detail: OutcomeDetail::None,
         timeout: None,
         not_after: None,
+        has_no_route: false,
     };
     let batch = codec::encode(&ToController::Outcomes(vec![outcome; MAX_BATCH])).unwrap();
     let ended = Arc::new(AtomicBool::new(false));

@@ -30,6 +30,8 @@ pub(super) struct BackendEntry {
     pub sent_interval: Duration,
     /// Its contribution to the detection of mass failures, as counted.
     pub signal: Signal,
+    /// Start of its newest probe, if that one had no route.
+    pub no_route_at: Option<u64>,
     /// Indices of the frontends that use it.
     pub frontends: Vec<usize>,
 }
@@ -60,6 +62,8 @@ impl State {
     /// Records a probe outcome.
     pub(super) fn record_outcome(&mut self, outcome: &Outcome, ctx: &mut Ctx) {
         let Some(index) = self.prober.checks.get(outcome.check) else { return };
+        let judged = self.judge_route(index, outcome);
+        let outcome = judged.as_ref().unwrap_or(outcome);
         let backend = &mut self.backends[index];
         backend.probes.record(outcome.code, outcome.duration);
         // Most outcomes end here.

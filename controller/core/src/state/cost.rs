@@ -107,7 +107,17 @@ fn outcome(check: CheckId, seq: u64, code: OutcomeCode) -> Input {
 
 fn outcome_of(check: CheckId, seq: u64, code: OutcomeCode) -> Outcome {
     let (duration, detail) = (Duration::from_millis(1), OutcomeDetail::None);
-    Outcome { check, seq, started: 0, duration, timeout: None, not_after: None, code, detail }
+    Outcome {
+        check,
+        seq,
+        started: 0,
+        duration,
+        timeout: None,
+        not_after: None,
+        has_no_route: false,
+        code,
+        detail,
+    }
 }
 
 /// Handles an input, and returns the number of steps.

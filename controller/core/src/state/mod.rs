@@ -26,6 +26,7 @@
 //! | connection, fault and identity of VPP | `vpp` | the next connection |
 //! | connection and fault of the prober, rejected checks, generations, `made_room` | `prober` | the next connection or check set |
 //! | the pending mass failure and the bound of the confirmed one | `mass_failure` | the window ends; a backend recovers |
+//! | evidence that this host has a network | `route_faults` | the process ends |
 //! | number of unobserved backends | `local_faults` | recounted on changes |
 //! | startup holds, and the last state of each frontend | `frontends` | the hold ends; the next decision |
 //! | counts of backends and frontends by state | `counts` | updated with each transition |
@@ -74,6 +75,7 @@ mod preview;
 mod prober;
 mod reconcile;
 mod reload;
+mod route_faults;
 mod show;
 mod stale;
 mod startup_hold;
@@ -97,6 +99,7 @@ use local_faults::LocalFaults;
 use mass_failure::MassFailure;
 use observed::ObservedState;
 use prober::ProberState;
+use route_faults::RouteEvidence;
 use summary::StateCounts;
 use vip_reconciler::VipReconciler;
 use vpp_session::VppSession;
@@ -255,6 +258,7 @@ pub struct State {
     prober: ProberState,
     mass_failure: MassFailure,
     local_faults: LocalFaults,
+    route_evidence: RouteEvidence,
     vpp: VppSession,
     observed: ObservedState,
     drifts: DriftHistory,
@@ -288,6 +292,7 @@ impl State {
             prober: ProberState::new(now),
             mass_failure: MassFailure::default(),
             local_faults: LocalFaults::default(),
+            route_evidence: RouteEvidence::default(),
             vpp: VppSession::new(vpp_enabled, now),
             observed: ObservedState::default(),
             drifts: DriftHistory::default(),

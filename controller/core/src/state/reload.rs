@@ -216,6 +216,7 @@ impl State {
             sent_check: None,
             sent_interval: core::time::Duration::ZERO,
             signal: Signal::default(),
+            no_route_at: None,
             frontends: Vec::new(),
         }
     }

@@ -42,5 +42,6 @@ pub fn outcome(check: CheckId, seq: u64, code: OutcomeCode) -> Outcome {
         detail: OutcomeDetail::None,
         timeout: None,
         not_after: None,
+        has_no_route: false,
     }
 }

@@ -9,6 +9,9 @@ use maglev_ipc::{CheckId, Outcome, OutcomeCode, OutcomeDetail, VerdictHistory};
 
 use super::world::ScenarioWorld;
 
+/// Detail of a probe to a target without a route.
+pub const NO_ROUTE: &str = "no route from this host";
+
 /// Model of a prober.
 #[derive(Default)]
 pub struct ScriptedProber {
@@ -71,6 +74,7 @@ impl ScenarioWorld {
             detail: OutcomeDetail::None,
             timeout: None,
             not_after: None,
+            has_no_route: false,
         };
         Some(VerdictHistory { last, bits: passes, len: known })
     }
@@ -89,7 +93,7 @@ impl ScenarioWorld {
                 *passes = *passes << 1 | u64::from(passed);
                 *known = (*known + 1).min(64);
             }
-            let (seq, detail) = (self.prober.seq, detail.clone());
+            let (seq, detail, has_no_route) = (self.prober.seq, detail.clone(), detail == NO_ROUTE.into());
             self.feed(Input::Outcomes(vec![Outcome {
                 check,
                 seq,
@@ -99,6 +103,7 @@ impl ScenarioWorld {
                 detail,
                 timeout: None,
                 not_after: None,
+                has_no_route,
             }]));
         }
     }

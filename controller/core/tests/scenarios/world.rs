@@ -15,7 +15,7 @@ use maglev_core::time::{MonoTime, Now, WallTime};
 use maglev_ipc::{ConnectMode, OutcomeCode, OutcomeDetail};
 
 use super::format::{event_text, healthcheck, override_text, seconds};
-use super::prober::ScriptedProber;
+use super::prober::{NO_ROUTE, ScriptedProber};
 use super::vpp::{ScriptedVpp, default_conf, without_sticky};
 
 pub struct ScenarioWorld {
@@ -121,6 +121,7 @@ impl ScenarioWorld {
             ["pass", ref names @ ..] => self.outcomes(names, OutcomeCode::L7Ok, OutcomeDetail::None),
             ["fail", ref names @ ..] => self.outcomes(names, OutcomeCode::L4Tout, OutcomeDetail::None),
             ["local", ref names @ ..] => self.outcomes(names, OutcomeCode::Local, "no buffer space".into()),
+            ["unroutable", ref names @ ..] => self.outcomes(names, OutcomeCode::Local, NO_ROUTE.into()),
             ["wait", time] => self.wait(seconds(time)),
             ["vpp", "up"] => self.vpp_up(None),
             ["vpp", "up", "since", boot] => self.vpp_up(Some(WallTime(0) + seconds(boot))),

@@ -21,6 +21,7 @@ fn outcome(seq: u64, code: OutcomeCode) -> Outcome {
         detail,
         timeout: None,
         not_after: None,
+        has_no_route: false,
     }
 }
 

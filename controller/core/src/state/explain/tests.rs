@@ -262,6 +262,7 @@ impl ExplainWorld {
                 detail,
                 timeout: None,
                 not_after: None,
+                has_no_route: false,
             }]));
         }
     }
