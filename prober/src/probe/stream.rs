@@ -195,6 +195,9 @@ impl ProbeStream {
             if !events.contains(EpollFlags::EPOLLOUT) {
                 return None;
             }
+            if tcp::is_self_connected(&self.socket, plan.to) {
+                return Some(StreamEnd::Verdict(tcp::refused()));
+            }
             if plan.tls.is_none() && plan.request.is_none() {
                 return Some(StreamEnd::Verdict(Verdict::from_code(OutcomeCode::L4Ok)));
             }

@@ -31,6 +31,11 @@ pub fn connect(to: SocketAddr, from: Option<IpAddr>, acknowledge: bool) -> Resul
     }
 }
 
+/// Returns the verdict on a port that no program listens on.
+pub fn refused() -> Verdict {
+    connect_failed(&Errno::ECONNREFUSED.into())
+}
+
 /// Returns the verdict on a failed connection attempt: a fault of server or network, unless the error can only be local.
 pub fn connect_failed(error: &io::Error) -> Verdict {
     match errno(error) {
@@ -38,6 +43,12 @@ pub fn connect_failed(error: &io::Error) -> Verdict {
         Errno::ENOBUFS | Errno::ENOMEM | Errno::EPERM => local_fault(error),
         _ => Verdict::new(OutcomeCode::L4Con, describe(error)),
     }
+}
+
+/// Returns true if a socket is connected to itself. A port of this host that nobody listens on accepts a connection if the
+/// kernel has chosen the same port as source: the two SYNs cross (RFC 9293 section 3.5).
+pub fn is_self_connected(socket: &Socket, to: SocketAddr) -> bool {
+    socket.local_addr().ok().and_then(|local| local.as_socket()) == Some(to)
 }
 
 /// Returns the verdict on a fault of this host, or of its route to one target.
@@ -111,6 +122,19 @@ mod tests {
         let verdict = judge(&errno.into());
         assert_eq!(verdict.code, OutcomeCode::Local, "{errno}");
         verdict.has_no_route
+    }
+
+    #[test]
+    fn port_without_listener_may_connect_to_itself() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let elsewhere = listener.local_addr().unwrap();
+        let own = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        own.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let to = own.local_addr().unwrap().as_socket().unwrap();
+        own.connect(&to.into()).unwrap();
+        assert!(is_self_connected(&own, to));
+        let other = connect(elsewhere, None, true).unwrap();
+        assert!(!is_self_connected(&other, elsewhere));
     }
 
     #[test]
