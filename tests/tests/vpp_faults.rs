@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use maglev_vpp::message::*;
-use maglev_vpp::{ApiObserver, CallOutcome, ClientOptions, CloseReason, Error, ProtocolViolation, VppClient};
+use maglev_vpp::{
+    ApiObserver, CallOutcome, ClientOptions, CloseReason, Error, ProtocolViolation, UNMATCHED, VppClient,
+};
 use maglev_vppsim::{ReplyCorruption, VppSimulator};
 use tempfile::TempDir;
 
@@ -274,8 +276,12 @@ impl CallCounts {
 }
 
 impl ApiObserver for CallCounts {
-    fn sent(&self, message: &'static str) {
-        self.add(message, "sent".into());
+    fn sent(&self, message: &'static str, success: bool) {
+        self.add(message, format!("sent {success}"));
+    }
+
+    fn received(&self, message: &'static str, success: bool) {
+        self.add(message, format!("received {success}"));
     }
 
     fn ended(&self, message: &'static str, outcome: CallOutcome, _took: Duration) {
@@ -288,7 +294,7 @@ impl ApiObserver for CallCounts {
 }
 
 #[tokio::test]
-async fn observer_sees_every_call() {
+async fn observer_sees_every_message_and_call() {
     let fixture = SimFixture::new();
     let counts = Arc::new(CallCounts::default());
     let options = ClientOptions { observer: counts.clone(), ..options() };
@@ -300,14 +306,25 @@ async fn observer_sees_every_call() {
     error(client.request(&LbConfGet {}).await);
     let (vip, dump, conf) = (LbAddDelVipV2::NAME, LbVipDump::NAME, LbConfGet::NAME);
     let expected = [
+        ((SockclntCreate::NAME, "sent true"), 1),
+        ((SockclntCreateReply::NAME, "received true"), 1),
+        ((ShowVersion::NAME, "sent true"), 1),
+        ((ShowVersionReply::NAME, "received true"), 1),
         (("", "stray"), 1),
+        ((UNMATCHED, "received false"), 1),
         ((vip, "Ok"), 1),
         ((vip, "Refused"), 1),
-        ((vip, "sent"), 2),
+        ((vip, "sent true"), 2),
+        ((LbAddDelVipV2Reply::NAME, "received true"), 1),
+        ((LbAddDelVipV2Reply::NAME, "received false"), 1),
         ((conf, "Timeout"), 1),
-        ((conf, "sent"), 1),
+        ((conf, "sent true"), 1),
+        ((LbConfGetReply::NAME, "received false"), 1),
         ((dump, "Ok"), 1),
-        ((dump, "sent"), 1),
+        ((dump, "sent true"), 1),
+        ((ControlPing::NAME, "sent true"), 1),
+        ((LbVipDetails::NAME, "received true"), 1),
+        ((ControlPingReply::NAME, "received true"), 1),
     ];
     let found = counts.0.lock().unwrap().clone();
     let expected: BTreeMap<_, _> =

@@ -60,7 +60,7 @@ pub enum SyncScope {
 
 /// Direction of a message of VPP's API.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum CallDirection {
+pub enum MessageDirection {
     /// To VPP.
     Sent,
     /// From VPP.
@@ -215,25 +215,22 @@ impl Metrics {
         }
     }
 
-    /// Counts a message of VPP's API; with the response time, if known.
-    pub fn count_vpp_call(
-        &self,
-        msg: &str,
-        direction: CallDirection,
-        result: &str,
-        duration: Option<Duration>,
-    ) {
+    /// Counts a message of VPP's API.
+    pub fn count_vpp_message(&self, msg: &str, direction: MessageDirection, success: bool) {
         let direction = match direction {
-            CallDirection::Sent => "tx",
-            CallDirection::Received => "rx",
+            MessageDirection::Sent => "send",
+            MessageDirection::Received => "recv",
         };
+        let result = if success { "success" } else { "failure" };
         self.calls.with_label_values(&[msg, direction, result]).inc();
-        if let Some(duration) = duration {
-            let seconds = duration.as_secs_f64();
-            self.call_seconds.with_label_values(&[msg]).observe(seconds);
-            let longest = self.longest_call.with_label_values(&[msg]);
-            longest.set(longest.get().max(seconds));
-        }
+    }
+
+    /// Records the time that VPP took for a call.
+    pub fn observe_vpp_call(&self, msg: &str, duration: Duration) {
+        let seconds = duration.as_secs_f64();
+        self.call_seconds.with_label_values(&[msg]).observe(seconds);
+        let longest = self.longest_call.with_label_values(&[msg]);
+        longest.set(longest.get().max(seconds));
     }
 
     /// Counts steps applied to VPP.

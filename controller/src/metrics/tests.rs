@@ -212,13 +212,9 @@ fn actions_are_counted() {
     let metrics = Metrics::new().unwrap();
     let counts = StepCounts { as_added: 3, ..StepCounts::default() };
     metrics.count_sync(SyncScope::Vip, &counts, Duration::from_micros(700));
-    metrics.count_vpp_call("lb_add_del_as", CallDirection::Sent, "ok", None);
-    metrics.count_vpp_call(
-        "lb_add_del_as_reply",
-        CallDirection::Received,
-        "ok",
-        Some(Duration::from_micros(50)),
-    );
+    metrics.count_vpp_message("lb_add_del_as", MessageDirection::Sent, true);
+    metrics.count_vpp_message("lb_add_del_as_reply", MessageDirection::Received, false);
+    metrics.observe_vpp_call("lb_add_del_as", Duration::from_micros(50));
     metrics.record_reload(true, Now { mono: MonoTime(0), wall: fixture::wall(0) });
     metrics.record_reload(false, Now::default());
     metrics.count_link_error("prober", "malformed");
@@ -228,8 +224,9 @@ fn actions_are_counted() {
         ["maglev_vpp_lbsync_total{kind=\"as_added\",scope=\"vip\"} 3"]
     );
     for line in [
-        "maglev_vpp_api_total{direction=\"tx\",msg=\"lb_add_del_as\",result=\"ok\"} 1",
-        "maglev_vpp_api_duration_seconds_count{msg=\"lb_add_del_as_reply\"} 1",
+        "maglev_vpp_api_total{direction=\"send\",msg=\"lb_add_del_as\",result=\"success\"} 1",
+        "maglev_vpp_api_total{direction=\"recv\",msg=\"lb_add_del_as_reply\",result=\"failure\"} 1",
+        "maglev_vpp_api_duration_seconds_count{msg=\"lb_add_del_as\"} 1",
         "maglev_config_reload_total{result=\"failure\"} 1",
         "maglev_config_last_reload_success_timestamp_seconds 1795348800",
         "maglev_link_errors_total{peer=\"prober\",reason=\"malformed\"} 1",
@@ -280,7 +277,8 @@ fn everything(format: ExpositionFormat) -> String {
     let (from, to) = (FrontendState::Up, FrontendState::Down);
     let kind = Kind::Frontend { name: "web".into(), from, to, active_pool: None };
     metrics.count_event(&Event { at: fixture::wall(1), kind });
-    metrics.count_vpp_call("show_version", CallDirection::Received, "ok", Some(Duration::from_micros(50)));
+    metrics.count_vpp_message("show_version", MessageDirection::Sent, true);
+    metrics.observe_vpp_call("show_version", Duration::from_micros(50));
     metrics.count_sync(
         SyncScope::All,
         &StepCounts { vip_added: 1, ..StepCounts::default() },

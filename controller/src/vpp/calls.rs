@@ -17,7 +17,7 @@ use maglev_vpp::{Error, VppClient};
 use tokio::sync::oneshot;
 
 use super::{PendingCall, VppCommand};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, SyncScope};
 use crate::published::VppReading;
 
 /// Maximum length of a requested listing in lines: about 5 MB, during which VPP stalls for 0.1 s.
@@ -44,10 +44,9 @@ pub fn start(client: &VppClient, command: VppCommand, metrics: &Arc<Metrics>) ->
         Output::Apply(run) => {
             let (client, metrics) = (client.clone(), Arc::clone(metrics));
             Box::pin(async move {
-                let began = Instant::now();
-                let (done, error) = apply_steps(&client, &run).await?;
-                metrics.count_sync(scope, &StepCounts::of(&run.steps[..done]), began.elapsed());
-                Ok(Some(Input::StepsApplied { vip: run.vip, done, error }))
+                let mut progress = RunProgress { run, done: 0, scope, began: Instant::now(), metrics };
+                let error = apply_steps(&client, &mut progress).await?;
+                Ok(Some(Input::StepsApplied { vip: progress.run.vip, done: progress.done, error }))
             })
         }
         Output::SetChecks(_) | Output::SetInterval(..) | Output::Event(_) => Box::pin(async { Ok(None) }),
@@ -176,16 +175,34 @@ fn set_conf(client: &VppClient, conf: &LbConf) -> impl Future<Output = CallResul
     async move { Ok(Some(Input::ConfSet(split_refusal(call.await.map(drop))?))) }
 }
 
-/// Applies steps until one is refused. Returns the number of applied steps, and the error.
-async fn apply_steps(client: &VppClient, run: &VipPlan) -> Result<(usize, Option<String>), Error> {
-    let vip = name(&run.vip);
-    for (done, step) in run.steps.iter().enumerate() {
+/// Steps under way. Counts the applied ones when dropped, also when VPP is lost before the last.
+struct RunProgress {
+    run: VipPlan,
+    /// Number of applied steps.
+    done: usize,
+    scope: SyncScope,
+    began: Instant,
+    metrics: Arc<Metrics>,
+}
+
+impl Drop for RunProgress {
+    fn drop(&mut self) {
+        let counts = StepCounts::of(&self.run.steps[..self.done]);
+        self.metrics.count_sync(self.scope, &counts, self.began.elapsed());
+    }
+}
+
+/// Applies steps until one is refused, and returns VPP's error.
+async fn apply_steps(client: &VppClient, progress: &mut RunProgress) -> Result<Option<String>, Error> {
+    let vip = name(&progress.run.vip);
+    for step in &progress.run.steps {
         let error = split_refusal(apply_step(client, vip, step).await)?;
         if error.is_some() {
-            return Ok((done, error));
+            return Ok(error);
         }
+        progress.done += 1;
     }
-    Ok((run.steps.len(), None))
+    Ok(None)
 }
 
 async fn apply_step(client: &VppClient, vip: Vip, step: &Step) -> Result<(), Error> {

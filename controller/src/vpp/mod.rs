@@ -13,13 +13,13 @@ use maglev_core::time::WallTime;
 use maglev_core::view::VppInfo;
 use maglev_vpp::message::{ControlPing, ShowVersion};
 use maglev_vpp::stats::{self, BOOT_TIME, MAIN_HEAP, SegmentSnapshot, StatsSegment, WORKERS};
-use maglev_vpp::{ApiObserver, ClientOptions, Error, VppClient};
+use maglev_vpp::{ApiObserver, CallOutcome, ClientOptions, Error, VppClient};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::{debug, error, info, warn};
 
 use crate::handle::StateReader;
-use crate::metrics::{CallDirection, Metrics, SyncScope};
+use crate::metrics::{MessageDirection, Metrics, SyncScope};
 use crate::published::{TrafficCounters, VppReading};
 use crate::retry::RetryState;
 
@@ -197,7 +197,11 @@ impl<R: ConnectVpp> VppLink<R> {
         loop {
             tokio::select! {
                 biased;
-                reason = client.closed() => return Err(Error::Lost(reason)),
+                reason = client.closed() => {
+                    // Each call has its result by now. Runs of steps count the applied ones.
+                    while work.next().await.is_some() {}
+                    return Err(Error::Lost(reason));
+                }
                 _ = pings.tick() => {
                     let ping = client.request(&ControlPing {});
                     work.push(Box::pin(async move { ping.await.map(|_| None) }));
@@ -254,22 +258,22 @@ async fn read_stats<T: Send + 'static>(
     tokio::task::spawn_blocking(read).await.unwrap_or(Ok(None))
 }
 
-/// Observer that counts calls.
+/// Observer that counts and logs messages.
 struct CallObserver(Arc<Metrics>);
 
 impl ApiObserver for CallObserver {
-    fn sent(&self, message: &'static str) {
-        self.0.count_vpp_call(message, CallDirection::Sent, "ok", None);
+    fn sent(&self, message: &'static str, success: bool) {
+        debug!(message, direction = "send", success, "VPP API message");
+        self.0.count_vpp_message(message, MessageDirection::Sent, success);
     }
 
-    fn ended(&self, message: &'static str, outcome: maglev_vpp::CallOutcome, took: Duration) {
-        let result = match outcome {
-            maglev_vpp::CallOutcome::Ok => "ok",
-            maglev_vpp::CallOutcome::Refused => "refused",
-            maglev_vpp::CallOutcome::Timeout => "timeout",
-            maglev_vpp::CallOutcome::Lost => "lost",
-        };
-        self.0.count_vpp_call(message, CallDirection::Received, result, Some(took));
+    fn received(&self, message: &'static str, success: bool) {
+        debug!(message, direction = "recv", success, "VPP API message");
+        self.0.count_vpp_message(message, MessageDirection::Received, success);
+    }
+
+    fn ended(&self, message: &'static str, _: CallOutcome, took: Duration) {
+        self.0.observe_vpp_call(message, took);
     }
 
     fn unmatched_reply(&self) {

@@ -19,15 +19,28 @@ pub(crate) struct QueuedCall {
     /// Number shared by the call's frames and their replies.
     pub context: u32,
     pub frames: Vec<u8>,
+    /// Names of the messages in `frames`.
+    pub names: Vec<&'static str>,
     /// True if VPP always replies to this call, so that a timeout means a dead VPP.
     pub must_reply: bool,
     pub receiver: Box<dyn ReplyReceiver>,
 }
 
+/// A message that a call has taken.
+pub(crate) struct TakenReply {
+    /// Its name.
+    pub name: &'static str,
+    /// Outcome of the call, with its last message.
+    pub outcome: Option<CallOutcome>,
+}
+
 /// Receiver of the replies to one call.
 pub(crate) trait ReplyReceiver: Send {
-    /// Takes one payload. Returns an outcome with the last one.
-    fn take(&mut self, id: u16, payload: &[u8]) -> Result<Option<CallOutcome>, ProtocolViolation>;
+    /// Takes one payload.
+    fn take(&mut self, id: u16, payload: &[u8]) -> Result<TakenReply, ProtocolViolation>;
+
+    /// Name of the message that ends the call.
+    fn last_reply(&self) -> &'static str;
 
     /// Reports to the caller that there will be no reply.
     fn fail(self: Box<Self>, error: Error);
@@ -51,7 +64,7 @@ pub(crate) struct DumpReply<D: DumpMessage> {
 }
 
 impl<R: RequestMessage> ReplyReceiver for SingleReply<R> {
-    fn take(&mut self, id: u16, payload: &[u8]) -> Result<Option<CallOutcome>, ProtocolViolation> {
+    fn take(&mut self, id: u16, payload: &[u8]) -> Result<TakenReply, ProtocolViolation> {
         if id != self.reply_id {
             return Err(ProtocolViolation::Mismatch { message: R::NAME, id });
         }
@@ -63,7 +76,11 @@ impl<R: RequestMessage> ReplyReceiver for SingleReply<R> {
             (CallOutcome::Ok, Ok(reply))
         };
         send_result(&mut self.caller, result);
-        Ok(Some(outcome))
+        Ok(TakenReply { name: self.last_reply(), outcome: Some(outcome) })
+    }
+
+    fn last_reply(&self) -> &'static str {
+        R::Reply::NAME
     }
 
     fn fail(mut self: Box<Self>, error: Error) {
@@ -76,11 +93,11 @@ impl<R: RequestMessage> ReplyReceiver for SingleReply<R> {
 }
 
 impl<D: DumpMessage> ReplyReceiver for DumpReply<D> {
-    fn take(&mut self, id: u16, payload: &[u8]) -> Result<Option<CallOutcome>, ProtocolViolation> {
+    fn take(&mut self, id: u16, payload: &[u8]) -> Result<TakenReply, ProtocolViolation> {
         if id == self.end_id {
             read::<<ControlPing as RequestMessage>::Reply>(ControlPing::NAME, payload)?;
             send_result(&mut self.caller, Ok(std::mem::take(&mut self.records)));
-            return Ok(Some(CallOutcome::Ok));
+            return Ok(TakenReply { name: self.last_reply(), outcome: Some(CallOutcome::Ok) });
         }
         if id != self.details_id {
             return Err(ProtocolViolation::Mismatch { message: D::NAME, id });
@@ -89,7 +106,11 @@ impl<D: DumpMessage> ReplyReceiver for DumpReply<D> {
             return Err(ProtocolViolation::TooManyRecords { message: D::NAME, limit: MAX_RECORDS });
         }
         self.records.push(read(D::NAME, payload)?);
-        Ok(None)
+        Ok(TakenReply { name: D::Details::NAME, outcome: None })
+    }
+
+    fn last_reply(&self) -> &'static str {
+        <<ControlPing as RequestMessage>::Reply as Message>::NAME
     }
 
     fn fail(mut self: Box<Self>, error: Error) {

@@ -87,8 +87,8 @@ impl VppClient {
         W: AsyncWrite + Send + Unpin + 'static,
     {
         let limit = options.timeout;
-        let session =
-            timeout(limit, handshake::open(stream, name)).await.map_err(|_| handshake_timeout(limit))??;
+        let handshake = handshake::open(stream, name, &*options.observer);
+        let session = timeout(limit, handshake).await.map_err(|_| handshake_timeout(limit))??;
 
         let shared = SharedSession {
             index: session.index,
@@ -157,6 +157,7 @@ impl VppClient {
             message: R::NAME,
             context: self.shared.next_context(),
             frames: Vec::new(),
+            names: Vec::new(),
             must_reply: R::NAME == ControlPing::NAME,
             receiver: Box::new(receiver),
         };
@@ -181,6 +182,7 @@ impl VppClient {
             message: D::NAME,
             context: self.shared.next_context(),
             frames: Vec::new(),
+            names: Vec::new(),
             must_reply: true,
             receiver: Box::new(receiver),
         };
@@ -211,6 +213,7 @@ impl SharedSession {
     fn encode<M: Message>(&self, call: &mut QueuedCall, message: &M) -> Result<(), Error> {
         let head = MessageHeader { client_index: self.index, context: call.context };
         frame::encode(&mut call.frames, self.id::<M>()?, head, message);
+        call.names.push(M::NAME);
         Ok(())
     }
 }

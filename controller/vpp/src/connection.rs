@@ -5,7 +5,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until};
 
 use crate::call::QueuedCall;
-use crate::error::{CloseReason, Error};
+use crate::error::CloseReason;
 use crate::frame::FrameSplitter;
 use crate::in_flight::CallsInFlight;
 
@@ -47,11 +47,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ConnectionTask<R, W> {
                 break reason;
             }
         };
-        self.flight.abandon(&reason, Instant::now());
         self.calls.close();
         while let Ok(call) = self.calls.try_recv() {
-            call.receiver.fail(Error::Lost(reason.clone()));
+            self.flight.reject(call, &reason);
         }
+        self.flight.abandon(&reason, Instant::now());
         reason
     }
 

@@ -10,6 +10,7 @@ use crate::message::{
     Message, MessageHeader, MessageTable, REQUIRED_MESSAGES, RequestMessage, SOCKCLNT_CREATE_ID,
     SOCKCLNT_CREATE_REPLY_ID, ShowVersion, SockclntCreate, SockclntCreateReply, table_name,
 };
+use crate::observer::ApiObserver;
 use crate::wire::FixedString;
 
 /// Result of the handshake.
@@ -49,12 +50,16 @@ impl MessageIds {
 }
 
 /// Does the handshake. The caller sets the timeout.
-pub(crate) async fn open<R, W>(stream: (R, W), name: &str) -> Result<OpenSession<R, W>, Error>
+pub(crate) async fn open<R, W>(
+    stream: (R, W),
+    name: &str,
+    observer: &dyn ApiObserver,
+) -> Result<OpenSession<R, W>, Error>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let mut handshake = HandshakeStream { stream, splitter: FrameSplitter::default() };
+    let mut handshake = HandshakeStream { stream, splitter: FrameSplitter::default(), observer };
 
     let create = SockclntCreate { name: FixedString(name.to_owned()) };
     let ids = (SOCKCLNT_CREATE_ID, SOCKCLNT_CREATE_REPLY_ID);
@@ -72,17 +77,33 @@ where
     if !missing.is_empty() {
         return Err(Error::Unsupported { missing, version });
     }
-    let HandshakeStream { stream, splitter } = handshake;
+    let HandshakeStream { stream, splitter, .. } = handshake;
     Ok(OpenSession { stream, splitter, index: created.index, ids, version })
 }
 
 /// A stream with one request at a time.
-struct HandshakeStream<R, W> {
+struct HandshakeStream<'a, R, W> {
     stream: (R, W),
     splitter: FrameSplitter,
+    observer: &'a dyn ApiObserver,
 }
 
-impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> HandshakeStream<R, W> {
+/// Reply that the handshake awaits. Without it, the observer receives a failure.
+struct AwaitedReply<'a>(Option<&'static str>, &'a dyn ApiObserver);
+
+impl AwaitedReply<'_> {
+    fn arrived(mut self) {
+        self.0.take().inspect(|name| self.1.received(name, true));
+    }
+}
+
+impl Drop for AwaitedReply<'_> {
+    fn drop(&mut self) {
+        self.0.take().inspect(|name| self.1.received(name, false));
+    }
+}
+
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> HandshakeStream<'_, R, W> {
     /// Requests the version. It comes first, so that an error about missing messages can name it.
     async fn query_version(&mut self, client_index: u32, ids: &MessageIds) -> Result<String, CloseReason> {
         let numbers = ids.of::<ShowVersion>().zip(ids.of::<<ShowVersion as RequestMessage>::Reply>());
@@ -102,7 +123,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> HandshakeStream<R, W> {
     ) -> Result<A, CloseReason> {
         let mut bytes = Vec::new();
         frame::encode(&mut bytes, request_id, head, request);
-        self.stream.1.write_all(&bytes).await?;
+        let written = self.stream.1.write_all(&bytes).await;
+        self.observer.sent(Q::NAME, written.is_ok());
+        written?;
+        let awaited = AwaitedReply(Some(A::NAME), self.observer);
         loop {
             while let Some(payload) = self.splitter.next_payload()? {
                 if frame::id(payload) != Ok(reply_id) {
@@ -111,6 +135,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> HandshakeStream<R, W> {
                 let (found, reply) = frame::decode::<A>(payload)
                     .map_err(|fault| ProtocolViolation::Malformed { message: Q::NAME, fault })?;
                 if found.context == head.context {
+                    awaited.arrived();
                     return Ok(reply);
                 }
             }

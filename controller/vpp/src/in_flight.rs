@@ -10,8 +10,8 @@ use tracing::debug;
 use crate::call::{QueuedCall, ReplyReceiver};
 use crate::error::{CloseReason, Error, ProtocolViolation};
 use crate::frame;
-use crate::message::{MemclntKeepalive, MemclntKeepaliveReply, MessageHeader};
-use crate::observer::{ApiObserver, CallOutcome};
+use crate::message::{MemclntKeepalive, MemclntKeepaliveReply, Message, MessageHeader};
+use crate::observer::{ApiObserver, CallOutcome, UNMATCHED};
 use crate::wire::{MalformedMessage, WireField, WireReader};
 
 /// Calls that VPP has not answered yet.
@@ -46,12 +46,12 @@ impl CallsInFlight {
 
     /// Appends the call's frames to `out`, unless its caller has dropped it.
     pub fn launch(&mut self, call: QueuedCall, out: &mut Vec<u8>, now: Instant) {
-        let QueuedCall { message, context, frames, must_reply, receiver } = call;
+        let QueuedCall { message, context, frames, names, must_reply, receiver } = call;
         if receiver.is_abandoned() {
             return;
         }
         out.extend(frames);
-        self.observer.sent(message);
+        names.iter().for_each(|name| self.observer.sent(name, true));
         self.pending
             .insert(context, InFlightCall { message, must_reply, sent: now, last_activity: now, receiver });
     }
@@ -70,10 +70,14 @@ impl CallsInFlight {
         let Some(pending) = self.pending.get_mut(&context) else {
             debug!(id, context, "reply matches no call in flight, dropped");
             self.observer.unmatched_reply();
+            self.observer.received(UNMATCHED, false);
             return Ok(());
         };
         pending.last_activity = now;
-        if let Some(outcome) = pending.receiver.take(id, payload)? {
+        let taken = pending.receiver.take(id, payload);
+        let taken = taken.inspect_err(|_| self.observer.received(pending.receiver.last_reply(), false))?;
+        self.observer.received(taken.name, taken.outcome != Some(CallOutcome::Refused));
+        if let Some(outcome) = taken.outcome {
             self.observer.ended(pending.message, outcome, now - pending.sent);
             self.pending.remove(&context);
         }
@@ -85,6 +89,7 @@ impl CallsInFlight {
         let limit = self.limit;
         for (_, pending) in self.pending.extract_if(.., |_, pending| pending.last_activity + limit <= now) {
             let message = pending.message;
+            self.observer.received(pending.receiver.last_reply(), false);
             self.observer.ended(message, CallOutcome::Timeout, now - pending.sent);
             pending.receiver.fail(Error::Timeout { message, limit });
             if pending.must_reply {
@@ -97,14 +102,23 @@ impl CallsInFlight {
     /// Fails all calls, after the connection ended.
     pub fn abandon(self, reason: &CloseReason, now: Instant) {
         for pending in self.pending.into_values() {
+            self.observer.received(pending.receiver.last_reply(), false);
             self.observer.ended(pending.message, CallOutcome::Lost, now - pending.sent);
             pending.receiver.fail(Error::Lost(reason.clone()));
         }
     }
 
+    /// Fails a call that was not sent, after the connection ended.
+    pub fn reject(&self, call: QueuedCall, reason: &CloseReason) {
+        call.names.iter().for_each(|name| self.observer.sent(name, false));
+        call.receiver.fail(Error::Lost(reason.clone()));
+    }
+
     /// Replies to VPP's keepalive.
     fn reply_to_keepalive(&self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), ProtocolViolation> {
         let (head, MemclntKeepalive {}) = frame::decode(payload).map_err(ProtocolViolation::MissingHeader)?;
+        self.observer.received(MemclntKeepalive::NAME, true);
+        self.observer.sent(MemclntKeepaliveReply::NAME, true);
         let head = MessageHeader { client_index: 0, context: head.context };
         frame::encode(out, self.keepalive.1, head, &MemclntKeepaliveReply { retval: 0 });
         Ok(())
@@ -124,7 +138,7 @@ mod tests {
 
     use super::*;
     use crate::call::SingleReply;
-    use crate::message::{ControlPingReply, LbConfGet, LbConfGetReply, Message};
+    use crate::message::{ControlPingReply, LbConfGet, LbConfGetReply};
 
     const LIMIT: Duration = Duration::from_secs(3);
     const KEEPALIVE: (u16, u16) = (21, 22);
@@ -139,7 +153,11 @@ mod tests {
     ) -> (QueuedCall, oneshot::Receiver<Result<LbConfGetReply, Error>>) {
         let (caller, waiting) = oneshot::channel();
         let receiver = Box::new(SingleReply::<LbConfGet> { reply_id: 92, caller: Some(caller) });
-        (QueuedCall { message: LbConfGet::NAME, context, frames: vec![7], must_reply, receiver }, waiting)
+        let message = LbConfGet::NAME;
+        (
+            QueuedCall { message, context, frames: vec![7], names: vec![message], must_reply, receiver },
+            waiting,
+        )
     }
 
     fn payload<M: Message>(id: u16, context: u32, message: &M) -> Vec<u8> {

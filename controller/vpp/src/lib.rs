@@ -85,4 +85,4 @@ pub mod wire;
 
 pub use client::{ClientOptions, VppClient};
 pub use error::{CloseReason, Error, ProtocolViolation};
-pub use observer::{ApiObserver, CallOutcome};
+pub use observer::{ApiObserver, CallOutcome, UNMATCHED};

@@ -1,4 +1,4 @@
-//! Observer of calls, for metrics.
+//! Observer of messages and calls, for metrics and logs.
 
 use std::time::Duration;
 
@@ -15,12 +15,21 @@ pub enum CallOutcome {
     Lost,
 }
 
-/// Observer of all calls. The task that owns the socket calls it, so it must not block. `message` is the name of the request
-/// or dump without its checksum.
+/// Name under which messages are counted that answer no call in flight.
+pub const UNMATCHED: &str = "unmatched";
+
+/// Observer of all messages, those of the handshake included, and of all calls. The task that owns the socket calls it, so it
+/// must not block. `message` is a message's name without its checksum.
 pub trait ApiObserver: Send + Sync {
-    /// Called after a call was sent.
-    fn sent(&self, message: &'static str) {
-        _ = message;
+    /// Called for each message to VPP. `success` is false if the connection ended first.
+    fn sent(&self, message: &'static str, success: bool) {
+        _ = (message, success);
+    }
+
+    /// Called for each message from VPP. `success` is false if VPP reports an error with it, and for an expected message
+    /// that is malformed or did not arrive.
+    fn received(&self, message: &'static str, success: bool) {
+        _ = (message, success);
     }
 
     /// Called after a call ended, `took` after it was sent.
