@@ -85,6 +85,18 @@ pub enum Encap {
     Nat6,
 }
 
+impl Encap {
+    /// Returns the number of bytes that it adds to a packet.
+    #[must_use]
+    pub const fn overhead(self) -> u32 {
+        match self {
+            Self::Gre4 => 24,
+            Self::Gre6 => 44,
+            Self::L3dsr | Self::Nat4 | Self::Nat6 => 0,
+        }
+    }
+}
+
 impl fmt::Display for Encap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -67,6 +67,7 @@ pub mod overrides;
 pub mod ownership;
 pub mod plan;
 pub mod state;
+pub mod surroundings;
 pub mod time;
 pub mod view;
 

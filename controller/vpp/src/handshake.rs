@@ -7,8 +7,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use crate::error::{CloseReason, Error, ProtocolViolation};
 use crate::frame::{self, FrameSplitter};
 use crate::message::{
-    Message, MessageHeader, MessageTable, REQUIRED_MESSAGES, RequestMessage, SOCKCLNT_CREATE_ID,
-    SOCKCLNT_CREATE_REPLY_ID, ShowVersion, SockclntCreate, SockclntCreateReply, table_name,
+    Message, MessageHeader, MessageTable, OPTIONAL_MESSAGES, REQUIRED_MESSAGES, RequestMessage,
+    SOCKCLNT_CREATE_ID, SOCKCLNT_CREATE_REPLY_ID, ShowVersion, SockclntCreate, SockclntCreateReply,
+    table_name,
 };
 use crate::observer::ApiObserver;
 use crate::wire::FixedString;
@@ -23,7 +24,7 @@ pub(crate) struct OpenSession<R, W> {
     pub version: String,
 }
 
-/// Numbers that this VPP gives to the messages in [`REQUIRED_MESSAGES`].
+/// Numbers that this VPP gives to the messages in [`REQUIRED_MESSAGES`] and [`OPTIONAL_MESSAGES`].
 #[derive(Clone, Debug)]
 pub(crate) struct MessageIds(HashMap<&'static str, u16>);
 
@@ -40,10 +41,15 @@ impl MessageIds {
                 None => _ = missing.insert(name),
             }
         }
+        for signature in OPTIONAL_MESSAGES {
+            if let Some(id) = rows.get(table_name(*signature).as_str()) {
+                ids.insert(signature.0, *id);
+            }
+        }
         (Self(ids), missing.into_iter().collect())
     }
 
-    /// Returns the number of `M`, if it is among [`REQUIRED_MESSAGES`].
+    /// Returns the number of `M`, if this VPP has it.
     pub fn of<M: Message>(&self) -> Option<u16> {
         self.0.get(M::NAME).copied()
     }

@@ -88,11 +88,13 @@ macro_rules! replies {
 }
 
 mod base;
+mod interface;
 mod lb;
 mod route;
 mod vip;
 
 pub use base::*;
+pub use interface::*;
 pub use lb::*;
 pub use route::*;
 pub use vip::*;
@@ -200,3 +202,7 @@ pub const REQUIRED_MESSAGES: &[MessageSignature] = signatures![
     IpRouteLookupV2,
     IpRouteLookupV2Reply,
 ];
+
+/// Messages that the client sends to a VPP that has them. Without them, [`crate::VppClient`] returns
+/// [`crate::Error::Unsupported`].
+pub const OPTIONAL_MESSAGES: &[MessageSignature] = signatures![SwInterfaceDump, SwInterfaceDetails];

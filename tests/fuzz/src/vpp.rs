@@ -57,7 +57,7 @@ fn every_message(payload: &[u8]) {
     each!(payload: LbConf, LbConfReply, LbConfGet, LbConfGetReply, LbAddDelVipV2, LbAddDelVipV2Reply);
     each!(payload: LbAddDelAsV2, LbAddDelAsV2Reply, LbAsSetWeight, LbAsSetWeightReply);
     each!(payload: LbFlushVip, LbFlushVipReply, LbVipDump, LbVipDetails, LbAsV2Dump, LbAsV2Details);
-    each!(payload: IpRouteLookupV2, IpRouteLookupV2Reply);
+    each!(payload: IpRouteLookupV2, IpRouteLookupV2Reply, SwInterfaceDump, SwInterfaceDetails);
 }
 
 /// A decoded message must encode to the same bytes, except for names that were not UTF-8.

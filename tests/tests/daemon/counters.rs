@@ -1,5 +1,6 @@
 //! Traffic counters, from VPP's stats segment to the API.
 
+use std::net::IpAddr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use maglev_lab::maglevd::Maglevd;
 use maglev_lab::packets::single_flow::{self, GRE, SIZE};
 use maglev_proto::v1::watch_events_response::Event;
 use maglev_proto::v1::{GetLbCountersRequest, GetLbCountersResponse, LbPackets};
-use maglev_vpp::message::{CliInband, Message};
+use maglev_vpp::message::{CliInband, Message, Prefix, SwInterfaceDump};
 use maglev_vppsim::PacketOutcome;
 use tonic::{Code, Status};
 
@@ -105,13 +106,14 @@ fn stats_indexes_are_resolved_once_per_vip() {
         let new = |found: &Result<GetLbCountersResponse, _>| found.as_ref().is_ok_and(|f| f.read_at != last);
         last = until(&maglevd, "another reading", new).unwrap().read_at;
     }
-    assert_eq!(asked(), [1, 1], "the listing includes the servers");
+    // The listing includes the servers' indexes. Each VIP and server is looked up once more, for MTUs and subnets.
+    assert_eq!(asked(), [1, 5]);
 
     let mut config = fixture.config();
     config.frontends.push(frontend("mail", "203.0.113.81", "{ name: all, backends: { c: { weight: 1 } } }"));
     maglevd.reload(&fixture.dir, &config.to_string());
     until(&maglevd, "the new VIP", |found| found.as_ref().is_ok_and(|f| f.vips.len() == 2)).unwrap();
-    assert_eq!(asked(), [2, 2]);
+    assert_eq!(asked(), [2, 7]);
 }
 
 #[test]
@@ -194,6 +196,54 @@ fn later_address_conflict_is_found_on_request() {
     let synced = maglevd.maglevc(&["sync", "vpp", "lb", "state"]);
     assert!(synced.status.success(), "{synced:?}");
     until_shadowed(&mut maglevd, true);
+}
+
+/// Waits until `explain` shows exactly these notes about VPP's interfaces.
+fn until_noted(maglevd: &Maglevd, notes: &[&str]) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let shown = maglevd.maglevc(&["explain", "frontend", "web"]);
+        let shown = String::from_utf8(shown.stdout).unwrap();
+        let found: Vec<_> = shown.lines().filter(|line| line.contains("VPP's interface")).collect();
+        if found.len() == notes.len() && found.iter().zip(notes).all(|(line, note)| line.contains(note)) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{notes:?} not in:\n{shown}");
+        sleep(Duration::from_millis(50));
+    }
+}
+
+/// Gives VPP two interfaces of the default MTU, with the subnets of the servers and of the VIP.
+fn add_subnets(fixture: &WebFixture) {
+    let [servers, vip] = ["127.200.0.1/8", "203.0.113.1/24"];
+    if let Some(sim) = fixture.vpp.sim() {
+        sim.add_subnet("loop0", 9000, Prefix { address: "127.0.0.0".parse().unwrap(), len: 8 });
+        return sim.add_subnet("loop1", 9000, Prefix { address: VIP.parse().unwrap(), len: 24 });
+    }
+    for (name, subnet) in [("loop0", servers), ("loop1", vip)] {
+        let address = format!("set interface ip address {name} {subnet}");
+        let up = format!("set interface state {name} up");
+        vppctl(fixture, &["create loopback interface", &up, &address]);
+    }
+}
+
+#[test]
+fn default_mtu_and_connected_subnet_are_noted() {
+    let fixture = WebFixture::new();
+    add_subnets(&fixture);
+    let maglevd = fixture.settled();
+    until_noted(&maglevd, &["interface loop0 towards the servers has an MTU of 9000", "contains the VIP"]);
+}
+
+#[test]
+fn vpp_without_interface_messages_is_used() {
+    let fixture = WebFixture::new();
+    let Some(sim) = fixture.sim_or_skip("vpp_without_interface_messages_is_used") else { return };
+    sim.set_faults(|faults| faults.omitted_messages = vec![SwInterfaceDump::NAME]);
+    sim.add_subnet("eth0", 9000, Prefix { address: fixture.servers.address(0), len: 8 });
+    let maglevd = fixture.settled();
+    until(&maglevd, "counters", |found| vip_packets(found).is_some()).unwrap();
+    until_noted(&maglevd, &[]);
 }
 
 #[test]

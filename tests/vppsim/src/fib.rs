@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use maglev_vpp::message::{FibPath, IpRouteLookupV2, IpRouteLookupV2Reply, Prefix, SOURCE_INTERFACE};
+use maglev_vpp::message::{
+    FibPath, IpRouteLookupV2, IpRouteLookupV2Reply, Prefix, SOURCE_INTERFACE, SwInterfaceDetails,
+    SwInterfaceDump,
+};
 
 use maglev_vpp::stats::CombinedCounter;
+use maglev_vpp::wire::FixedString;
 
 use super::crash::{VppCrash, error};
 use super::slot_pool::SlotPool;
@@ -37,6 +41,8 @@ pub struct Fib {
     routes: BTreeMap<Prefix, FibRoute>,
     /// Its slots are the stats indexes. VPP shares these numbers with objects other than routes.
     stats: SlotPool<()>,
+    /// Interfaces from index 1 on: name and MTU. Index 0 is VPP's `local0`.
+    interfaces: Vec<(String, u32)>,
 }
 
 #[derive(Debug, Default)]
@@ -44,6 +50,8 @@ struct FibRoute {
     stats_index: u32,
     built_in: bool,
     interface: bool,
+    /// Interface with this subnet.
+    connected: Option<u32>,
     vips: usize,
     servers: usize,
     to: CombinedCounter,
@@ -52,7 +60,7 @@ struct FibRoute {
 
 impl Default for Fib {
     fn default() -> Self {
-        let mut fib = Self { routes: BTreeMap::new(), stats: SlotPool::default() };
+        let mut fib = Self { routes: BTreeMap::new(), stats: SlotPool::default(), interfaces: Vec::new() };
         for (address, len) in BUILT_IN {
             fib.route(Prefix { address, len }).built_in = true;
         }
@@ -64,6 +72,21 @@ impl Fib {
     /// Adds an interface address.
     pub fn add_interface(&mut self, address: IpAddr) {
         self.route(Prefix::host(address)).interface = true;
+    }
+
+    /// Adds an interface with a subnet.
+    pub fn add_subnet(&mut self, name: &str, mtu: u32, subnet: Prefix) {
+        self.interfaces.push((name.to_owned(), mtu));
+        let index = u32::try_from(self.interfaces.len()).unwrap_or(u32::MAX);
+        self.route(subnet.masked()).connected = Some(index);
+    }
+
+    /// Answers a dump of one interface, or of all.
+    #[must_use]
+    pub fn interface_details(&self, dump: &SwInterfaceDump) -> Vec<SwInterfaceDetails> {
+        let all = (1..).zip(&self.interfaces);
+        let wanted = all.filter(|(index, _)| [u32::MAX, *index].contains(&dump.sw_if_index));
+        wanted.map(|(index, (name, mtu))| interface_details(index, name, *mtu)).collect()
     }
 
     /// Removes an interface address.
@@ -141,8 +164,20 @@ impl Fib {
             stats_index: route.stats_index,
             prefix: *prefix,
             source: route.winning_source(),
-            paths: vec![path(self.kind(prefix, route), wanted.address.is_ipv6())],
+            paths: vec![self.path(prefix, route)],
         })
+    }
+
+    /// Returns the path of a route. A subnet, and a server in it, are behind its interface.
+    fn path(&self, prefix: &Prefix, route: &FibRoute) -> FibPath {
+        let (mut kind, mut sw_if_index) = (self.kind(prefix, route), u32::MAX);
+        let is_server = route.winning_source() == SOURCE_RECURSIVE;
+        let around = self.covering_routes(prefix).filter(|(other, _)| *other != prefix || !is_server);
+        let closest = around.max_by_key(|(other, _)| other.len).and_then(|(_, route)| route.connected);
+        if let Some(interface) = closest.filter(|_| is_server || route.connected.is_some()) {
+            (kind, sw_if_index) = (NORMAL, interface);
+        }
+        FibPath { sw_if_index, ..path(kind, prefix.address.is_ipv6()) }
     }
 
     /// Returns the kind of a route's path. A server's own route follows the covering route.
@@ -193,7 +228,12 @@ impl Fib {
 
     fn remove_unused(&mut self, prefix: Prefix) {
         let Some(route) = self.routes.get(&prefix) else { return };
-        if !route.built_in && !route.interface && route.vips == 0 && route.servers == 0 {
+        if !route.built_in
+            && !route.interface
+            && route.connected.is_none()
+            && route.vips == 0
+            && route.servers == 0
+        {
             self.stats.remove(route.stats_index as usize);
             self.routes.remove(&prefix);
         }
@@ -204,7 +244,7 @@ impl FibRoute {
     /// Returns the source with the highest priority.
     const fn winning_source(&self) -> u8 {
         match self {
-            Self { interface: true, .. } => SOURCE_INTERFACE,
+            Self { interface: true, .. } | Self { connected: Some(_), .. } => SOURCE_INTERFACE,
             Self { vips: 1.., .. } => SOURCE_LB,
             Self { servers: 1.., .. } => SOURCE_RECURSIVE,
             _ => SOURCE_DEFAULT,
@@ -220,6 +260,27 @@ fn add(sum: &mut CombinedCounter, traffic: CombinedCounter) {
 fn lookup_failure(retval: i32) -> IpRouteLookupV2Reply {
     let prefix = Prefix { address: Ipv4Addr::UNSPECIFIED.into(), len: 0 };
     IpRouteLookupV2Reply { retval, table_id: 0, stats_index: 0, prefix, source: 0, paths: Vec::new() }
+}
+
+fn interface_details(sw_if_index: u32, name: &str, mtu: u32) -> SwInterfaceDetails {
+    SwInterfaceDetails {
+        sw_if_index,
+        sup_sw_if_index: sw_if_index,
+        mac: [2, 0, 0, 0, 0, 1],
+        flags: 3,
+        kind: 0,
+        link_duplex: 0,
+        link_speed: 0,
+        link_mtu: 9000,
+        mtu,
+        mtu_ip4: 0,
+        mtu_ip6: 0,
+        mtu_mpls: 0,
+        sub_interface: [0; 49],
+        name: FixedString(name.to_owned()),
+        device: FixedString("simulated".to_owned()),
+        tag: FixedString(String::new()),
+    }
 }
 
 fn path(kind: u32, is_ipv6: bool) -> FibPath {

@@ -6,7 +6,7 @@
 //! * Replies go to the client that the message names. Unknown and short messages get no reply.
 //! * The lb plugin's keys, checks and error numbers, its removed servers and their collection, slots, the order of dumps,
 //!   bucket counts, and stale values in its replies.
-//! * Route lookups for VIPs, servers and interface addresses; `show version` and `show lb ...`.
+//! * Route lookups for VIPs, servers, interface addresses and subnets; interfaces; `show version` and `show lb ...`.
 //! * A stats segment with the boot time, the heartbeat, and the counters of VIPs and routes.
 //! * Inputs that crash VPP crash the simulator, and fail the test.
 //!
@@ -45,7 +45,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use maglev_vpp::message::Vip;
+use maglev_vpp::message::{Prefix, Vip};
 use maglev_vpp::stats::CombinedCounter;
 
 pub use faults::{InjectedFaults, ReplyCorruption, RequestRejection};
@@ -235,6 +235,11 @@ impl VppSimulator {
     /// Adds an address to one of VPP's interfaces.
     pub fn add_interface_address(&self, address: IpAddr) {
         self.shared.lock().plugin.add_interface(address);
+    }
+
+    /// Adds an interface with an MTU and a subnet.
+    pub fn add_subnet(&self, name: &str, mtu: u32, subnet: Prefix) {
+        self.shared.lock().plugin.fib.add_subnet(name, mtu, subnet);
     }
 
     /// Removes an address from VPP's interfaces.

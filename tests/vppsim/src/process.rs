@@ -203,6 +203,9 @@ impl VppProcess {
             }),
             IpRouteLookupV2::NAME => self
                 .handle_request(payload, out, |process, _, request| process.plugin.fib.lookup_route(request)),
+            SwInterfaceDump::NAME => {
+                self.handle_dump(payload, out, |process, dump| process.plugin.fib.interface_details(dump))
+            }
             _ => self.handle_lb(name, payload, now, out),
         }
     }
@@ -409,7 +412,9 @@ impl VppProcess {
 /// Assigns other numbers in each generation, as after a change of VPP's plugins.
 fn assign_message_ids(generation: u32) -> BTreeMap<u16, MessageSignature> {
     let first = 100 + (generation % 100) as u16 * 7;
-    let dynamic =
-        REQUIRED_MESSAGES.iter().filter(|needed| !FIXED.iter().any(|(_, fixed)| fixed.0 == needed.0));
+    let dynamic = REQUIRED_MESSAGES
+        .iter()
+        .chain(OPTIONAL_MESSAGES)
+        .filter(|needed| !FIXED.iter().any(|(_, fixed)| fixed.0 == needed.0));
     FIXED.iter().copied().chain((first..).zip(dynamic.copied())).collect()
 }

@@ -50,6 +50,7 @@ use crate::dataplane::{ActualAs, ActualState, ActualVip, Encap, LbConf, VipKey, 
 use crate::event::{Audit, AuditAction, Event, Kind};
 use crate::overrides::Overrides;
 use crate::ownership::OwnedVips;
+use crate::surroundings::Surroundings;
 use crate::time::{MonoTime, Now};
 use crate::view::VppInfo;
 
@@ -158,6 +159,8 @@ pub enum Input {
     Audit(String, AuditAction),
     /// All VIPs whose address VPP has on an interface, so that they get no traffic.
     AddressConflicts(BTreeSet<VipKey>),
+    /// Surroundings of all VIPs, as far as VPP knows them.
+    Surroundings(BTreeMap<VipKey, Surroundings>),
     /// The time returned by [`State::wake_at`] has come.
     Tick,
 }
@@ -339,6 +342,7 @@ impl State {
             Input::Resync => self.resync(ctx),
             Input::Audit(actor, action) => ctx.event(Kind::Operator(Audit::of(actor, action))),
             Input::AddressConflicts(vips) => self.update_conflicts(vips, ctx),
+            Input::Surroundings(vips) => self.observed.set_surroundings(vips),
             Input::Tick => self.tick(ctx),
         }
     }

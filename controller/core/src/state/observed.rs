@@ -1,9 +1,10 @@
 //! The state of VPP as read last, updated by each step that VPP has applied since.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 
 use crate::dataplane::{ActualState, ActualVip, VipKey};
+use crate::surroundings::Surroundings;
 
 /// The state of VPP as read last. It survives a lost connection, but is then no longer fresh.
 #[derive(Clone, Debug, Default)]
@@ -12,6 +13,8 @@ pub(super) struct ObservedState {
     is_fresh: bool,
     /// VIPs whose address VPP has on an interface, on this connection.
     conflicts: BTreeSet<VipKey>,
+    /// Surroundings of VIPs, on this connection. Shared, as each snapshot clones the state.
+    surroundings: Arc<BTreeMap<VipKey, Surroundings>>,
 }
 
 impl ObservedState {
@@ -69,5 +72,15 @@ impl ObservedState {
     /// Replaces the VIPs with an address conflict.
     pub fn set_conflicts(&mut self, conflicts: BTreeSet<VipKey>) {
         self.conflicts = conflicts;
+    }
+
+    /// Returns the surroundings of a VIP, if they are known.
+    pub fn surroundings(&self, vip: &VipKey) -> Option<&Surroundings> {
+        self.surroundings.get(vip)
+    }
+
+    /// Replaces the surroundings of all VIPs.
+    pub fn set_surroundings(&mut self, surroundings: BTreeMap<VipKey, Surroundings>) {
+        self.surroundings = Arc::new(surroundings);
     }
 }

@@ -79,6 +79,7 @@ impl State {
         }
         self.discard_jobs();
         self.observed.set_conflicts(BTreeSet::new());
+        self.observed.set_surroundings(BTreeMap::new());
         self.timers.retain(|(_, timer)| {
             !matches!(timer, Timer::DriftCheck | Timer::Resync | Timer::RetryConf | Timer::RetryVip(_))
         });

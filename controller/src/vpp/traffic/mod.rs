@@ -27,9 +27,11 @@ use crate::published::{TrafficCounters, VipCounters, VipPackets};
 use crate::retry::RetryState;
 
 mod index_cache;
+mod surroundings;
 
 use index_cache::IndexCache;
 pub use index_cache::IndexChange;
+use surroundings::SurroundingsReader;
 
 /// Interval of reads.
 const READ_INTERVAL: Duration = Duration::from_secs(5);
@@ -67,6 +69,7 @@ impl TrafficReader {
         let counters = self.counters.clone();
         let _clear = ClearOnDrop(&counters);
         let (mut index_cache, mut shadowed) = (IndexCache::default(), BTreeSet::new());
+        let (mut surroundings, mut reported) = (SurroundingsReader::default(), BTreeMap::new());
         let mut ticks = interval(READ_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -84,6 +87,12 @@ impl TrafficReader {
                 shadowed.clone_from(&found);
                 // The send fails only during shutdown.
                 let _ = self.inputs.send(vec![Input::AddressConflicts(found)]).await;
+            }
+            if let Some(found) = surroundings.read(&self.client, actual).await?
+                && found != reported
+            {
+                reported.clone_from(&found);
+                let _ = self.inputs.send(vec![Input::Surroundings(found)]).await;
             }
             if self.stats.as_os_str().is_empty() {
                 continue;

@@ -1,5 +1,7 @@
 //! Route lookups: they show address conflicts of VIPs, and the stats indexes of routes.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use super::{Prefix, ReplyMessage};
 use crate::wire::{MalformedMessage, WireField, WireReader, list};
 
@@ -76,6 +78,19 @@ pub struct IpRouteLookupV2Reply {
     pub paths: Vec<FibPath>,
 }
 
+impl FibPath {
+    /// Returns the address of the next hop, if the path has one.
+    #[must_use]
+    pub fn gateway(&self) -> Option<IpAddr> {
+        let address: IpAddr = match self.protocol {
+            0 => Ipv4Addr::from(*self.next_hop.first_chunk()?).into(),
+            1 => Ipv6Addr::from(self.next_hop).into(),
+            _ => return None,
+        };
+        (!address.is_unspecified()).then_some(address)
+    }
+}
+
 impl ReplyMessage for IpRouteLookupV2Reply {
     fn retval(&self) -> i32 {
         self.retval
@@ -108,6 +123,12 @@ impl WireField for IpRouteLookupV2Reply {
 }
 
 impl IpRouteLookupV2 {
+    /// Looks up the longest match of `prefix`, in the default table.
+    #[must_use]
+    pub const fn longest_match(prefix: Prefix) -> Self {
+        Self { table_id: 0, exact: 0, prefix }
+    }
+
     /// Looks exactly `prefix` up, in the default table.
     #[must_use]
     pub const fn exact(prefix: Prefix) -> Self {

@@ -54,6 +54,9 @@ impl<'a> Explanation<'a> {
         self.add_if(Topic::Warning, context.address_conflict().map(String::from));
         self.add_if(Topic::Warning, context.drift());
         self.add_if(Topic::Warning, self.state.heap.excess().map(String::from));
+        for note in context.surroundings() {
+            self.add(Topic::Vpp, note);
+        }
     }
 
     fn is_probed(&self, backend: usize) -> bool {

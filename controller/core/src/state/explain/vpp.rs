@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use super::super::frontends::FrontendSlot;
 use super::super::vip_reconciler::{VipFailure, VipJob};
@@ -109,6 +110,12 @@ impl FrontendContext<'_> {
     /// Returns a warning while another client changes the VIP again and again.
     pub fn drift(&self) -> Option<String> {
         self.state.drift_warning(&self.frontend.vip, self.now.mono)
+    }
+
+    /// Returns notes about MTUs and subnets that may lose packets.
+    pub fn surroundings(&self) -> Vec<String> {
+        let found = self.state.observed.surroundings(&self.frontend.vip);
+        found.map_or_else(Vec::new, |found| found.notes(&self.frontend.vip, self.frontend.config.encap))
     }
 
     fn job(&self) -> Option<&VipJob> {
