@@ -125,7 +125,7 @@ impl VppPair {
 /// Random requests. Names are few, so that calls collide.
 struct RandomCalls {
     rng: Rng,
-    /// VPP crashes when NAT VIPs share a server and port, so each gets its own port.
+    /// Port of the next NAT VIP. Each has its own, as VPP does not keep shared ones apart.
     nat_port: u16,
 }
 

@@ -116,7 +116,7 @@ impl VppClient {
     ///
     /// # Errors
     /// [`Error::Refused`] if VPP replies with an error; [`Error::Timeout`]; [`Error::Lost`]; [`Error::Hazard`], without sending,
-    /// if the request would kill VPP.
+    /// if the request is out of bounds.
     pub fn request<R: RequestMessage>(
         &self,
         request: &R,

@@ -51,12 +51,12 @@ pub enum Error {
         /// Name of the number, see [`crate::retval::name`].
         name: &'static str,
     },
-    /// The request was not sent because it would kill VPP.
-    #[error("{message} not sent, as it would kill VPP: {why}")]
+    /// The request was not sent because it is out of the client's bounds.
+    #[error("{message} not sent, as it is out of bounds: {why}")]
     Hazard {
         /// Name of the request.
         message: &'static str,
-        /// The deadly property.
+        /// The property.
         why: &'static str,
     },
     /// The connection ended. VPP may have executed the request.

@@ -26,7 +26,7 @@
 //!  caller ◄── oneshot ◄── ReplyReceiver ◄┘◄─ payloads ◄─ FrameSplitter ◄───┘
 //! ```
 //!
-//! The crate has no notion of health, pools or plans. It refuses to send the requests that are known to kill VPP
+//! The crate has no notion of health, pools or plans. It refuses to send requests out of its bounds, which VPP does not check
 //! ([`Error::Hazard`]).
 //!
 //! Draining all servers of a VIP:

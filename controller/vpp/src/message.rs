@@ -36,7 +36,7 @@ macro_rules! messages {
     )*};
 }
 
-/// Pairs requests with their replies, and with a check for values that kill VPP.
+/// Pairs requests with their replies, and with a check of the client's bounds.
 macro_rules! requests {
     ($($type:ty = $name:literal, $crc:literal => $reply:ty $(, hazard: $hazard:path)?;)*) => {$(
         messages! { $type = $name, $crc, addressed = true; }
@@ -115,7 +115,7 @@ pub trait RequestMessage: Message {
     /// Type of the reply.
     type Reply: ReplyMessage;
 
-    /// Returns the property of the request that would kill VPP, if it has one.
+    /// Returns the property of the request that is out of bounds, if it has one. VPP does not check it.
     fn hazard(&self) -> Option<&'static str> {
         None
     }

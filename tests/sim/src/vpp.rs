@@ -17,7 +17,7 @@ use super::pipe::{PipeReader, PipeWriter, SimPipe};
 use super::process::SimProcess;
 use super::simulation::Simulation;
 use super::vpp_model::PipeConnection;
-use maglev_vppsim::crash::VppCrash;
+use maglev_vppsim::crash::OutOfBounds;
 use maglev_vppsim::process::{ClientConnection, ReplyQueue};
 
 /// Maximum number of bytes in flight to VPP.
@@ -124,7 +124,7 @@ fn handle(sim: &Simulation, slot: usize, generation: u32, payload: &[u8], out: &
             vpp.process.faults.rejections.clear();
         }
         let before = vpp.process.calls.len();
-        if let Err(VppCrash(why)) = vpp.process.handle(slot, payload, out) {
+        if let Err(OutOfBounds(why)) = vpp.process.handle(slot, payload, out) {
             world.violations.push(format!("VPP crashed: {why}"));
             return (false, None);
         }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::config_model::ConfigModel;
 use super::fault::ExternalChange;
 use super::pipe::SimPipe;
-use maglev_vppsim::crash::VppCrash;
+use maglev_vppsim::crash::OutOfBounds;
 use maglev_vppsim::faults::{InjectedFaults, ReplyCorruption};
 use maglev_vppsim::process::{ClientConnection, ProcessIdentity, VppProcess};
 
@@ -78,7 +78,7 @@ impl RunningVpp {
     }
 
     /// Changes VPP from outside.
-    pub fn change_externally(&mut self, what: ExternalChange) -> Result<i32, VppCrash> {
+    pub fn change_externally(&mut self, what: ExternalChange) -> Result<i32, OutOfBounds> {
         let now = u32::try_from(self.process.uptime().as_secs()).unwrap_or(u32::MAX);
         let plugin = &mut self.process.plugin;
         plugin.tick(now)?;

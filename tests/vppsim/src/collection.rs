@@ -1,6 +1,6 @@
 //! The collection of removed servers and VIPs, which stay in their slots until then.
 
-use super::crash::VppCrash;
+use super::crash::OutOfBounds;
 use super::plugin::LbPlugin;
 use super::state::COLLECTION_INTERVAL;
 
@@ -11,8 +11,8 @@ impl LbPlugin {
     /// Runs VPP's periodic work up to `now`.
     ///
     /// # Errors
-    /// See [`VppCrash`].
-    pub fn tick(&mut self, now: u32) -> Result<(), VppCrash> {
+    /// See [`OutOfBounds`].
+    pub fn tick(&mut self, now: u32) -> Result<(), OutOfBounds> {
         while self.next_collection <= now {
             self.collect_all(self.next_collection)?;
             self.next_collection += COLLECTION_INTERVAL;
@@ -20,7 +20,7 @@ impl LbPlugin {
         Ok(())
     }
 
-    fn collect_all(&mut self, now: u32) -> Result<(), VppCrash> {
+    fn collect_all(&mut self, now: u32) -> Result<(), OutOfBounds> {
         let vips: Vec<usize> = self.vips.iter().map(|(index, _)| index).collect();
         for index in vips {
             self.collect(index, now)?;
@@ -32,7 +32,7 @@ impl LbPlugin {
     }
 
     /// Frees the removed servers of a VIP, if its collection is due.
-    pub(super) fn collect(&mut self, vip: usize, now: u32) -> Result<(), VppCrash> {
+    pub(super) fn collect(&mut self, vip: usize, now: u32) -> Result<(), OutOfBounds> {
         let Some(state) = self.vips.get_any_mut(vip) else { return Ok(()) };
         if now < state.last_collection + COLLECTION_INTERVAL {
             return Ok(());
@@ -47,7 +47,7 @@ impl LbPlugin {
                 continue;
             }
             if nat_port.is_some_and(|port| !self.nat.remove(&(address, port))) {
-                return Err(VppCrash("two NAT VIPs shared a server and its port".into()));
+                return Err(OutOfBounds("two NAT VIPs shared a server and its port".into()));
             }
             self.fib.remove_server(address);
             self.servers.remove(index);

@@ -1,4 +1,4 @@
-//! The results of API calls: return values, and inputs that crash VPP.
+//! The results of API calls: return values, and requests out of bounds.
 
 /// VPP's error numbers.
 pub mod error {
@@ -16,9 +16,9 @@ pub mod error {
     pub const INVALID_ADDRESS_FAMILY: i32 = -97;
 }
 
-/// An input that crashed VPP.
+/// A request beyond the bounds of `maglev-vpp`, which must not send it. It ends the simulator, and fails the test.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VppCrash(pub String);
+pub struct OutOfBounds(pub String);
 
 /// A call's return value: 0, or a negative error number.
-pub type CallResult = Result<i32, VppCrash>;
+pub type CallResult = Result<i32, OutOfBounds>;

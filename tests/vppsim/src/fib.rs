@@ -11,7 +11,7 @@ use maglev_vpp::message::{
 use maglev_vpp::stats::CombinedCounter;
 use maglev_vpp::wire::FixedString;
 
-use super::crash::{VppCrash, error};
+use super::crash::{OutOfBounds, error};
 use super::slot_pool::SlotPool;
 use super::vip_key::{VppAddress, VppPrefix};
 
@@ -148,8 +148,8 @@ impl Fib {
     /// Answers a route lookup.
     ///
     /// # Errors
-    /// VPP does not check the length of the prefix.
-    pub fn lookup_route(&self, request: &IpRouteLookupV2) -> Result<IpRouteLookupV2Reply, VppCrash> {
+    /// The prefix is too long.
+    pub fn lookup_route(&self, request: &IpRouteLookupV2) -> Result<IpRouteLookupV2Reply, OutOfBounds> {
         VppPrefix::new(&request.prefix)?;
         if request.table_id != 0 {
             return Ok(lookup_failure(error::NO_SUCH_FIB));

@@ -8,7 +8,7 @@
 //!   bucket counts, and stale values in its replies.
 //! * Route lookups for VIPs, servers, interface addresses and subnets; interfaces; `show version` and `show lb ...`.
 //! * A stats segment with the boot time, the heartbeat, and the counters of VIPs and routes.
-//! * Inputs that crash VPP crash the simulator, and fail the test.
+//! * A request beyond the bounds of `maglev-vpp` ends the simulator, and fails the test.
 //!
 //! It differs from VPP in these points:
 //!
@@ -16,8 +16,7 @@
 //! * It has one thread and no barrier, so all calls cost the same.
 //! * A client that does not read its replies blocks its own requests. VPP queues without bound.
 //! * Frames of more than 16 MiB close the connection. Addresses of an unknown family are ignored.
-//! * Prefixes that are too long always crash. In VPP some of them only corrupt memory.
-//! * `lb_flush_vip` on an unknown VIP does nothing. VPP may flush another VIP.
+//! * `lb_flush_vip` on an unknown VIP does nothing. The client must not send it to VPP.
 //! * After many VIPs with ports were added and deleted, VPP may answer a successful deletion with -6. The simulator answers 0.
 //! * Stats indexes of routes are stable, but differ from VPP's.
 //! * The stats segment has counters of one thread. It is updated when a client connects, when a test counts traffic, and once a
@@ -54,7 +53,7 @@ pub use segment::STATS_SEGMENT;
 pub use state::PacketOutcome;
 pub use views::{ServerView, VipView};
 
-use crash::VppCrash;
+use crash::OutOfBounds;
 use process::{ProcessIdentity, VppProcess};
 use segment::StatsSegment;
 use server::SharedProcess;
@@ -304,7 +303,7 @@ impl VppSimulator {
         self.shared.lock().crash_reason.take()
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut VppProcess) -> Result<T, VppCrash>) -> Option<T> {
+    fn change<T>(&self, change: impl FnOnce(&mut VppProcess) -> Result<T, OutOfBounds>) -> Option<T> {
         let mut process = self.shared.lock();
         match change(&mut process) {
             Ok(value) => {

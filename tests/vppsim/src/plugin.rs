@@ -1,7 +1,7 @@
 //! The lb plugin without packets: the effects and return values of each call, and the stale state that it leaves.
 //!
 //! Pure: the caller passes the time as VPP's uptime in whole seconds. Each method that models an API call returns the call's
-//! return value, or the [`VppCrash`] that ends VPP.
+//! return value, or the [`OutOfBounds`] that ends the simulator.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use maglev_vpp::message::{KEEP, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbConf, LbEncapType, Vip};
 use maglev_vpp::stats::{CombinedCounter, STRAY_INDEX};
 
-use super::crash::{CallResult, VppCrash, error};
+use super::crash::{CallResult, OutOfBounds, error};
 use super::fib::Fib;
 use super::slot_pool::SlotPool;
 use super::state::{
@@ -84,7 +84,7 @@ impl LbPlugin {
     /// Handles `lb_add_del_vip_v2`.
     ///
     /// # Errors
-    /// See [`VppCrash`].
+    /// See [`OutOfBounds`].
     pub fn add_del_vip(&mut self, request: &LbAddDelVipV2, now: u32) -> CallResult {
         let key = VipKey::new(&request.vip)?;
         if request.is_del { self.delete_vip(&key, now) } else { self.add_vip(key, request, now) }
@@ -93,7 +93,7 @@ impl LbPlugin {
     /// Handles `lb_add_del_as_v2`.
     ///
     /// # Errors
-    /// See [`VppCrash`].
+    /// See [`OutOfBounds`].
     pub fn add_del_as(&mut self, request: &LbAddDelAsV2, now: u32) -> CallResult {
         let Some(vip) = self.find_vip(&VipKey::new(&request.vip)?) else { return Ok(error::NO_SUCH_ENTRY) };
         let address = request.address.into();
@@ -113,7 +113,7 @@ impl LbPlugin {
     /// Handles `lb_as_set_weight`.
     ///
     /// # Errors
-    /// See [`VppCrash`].
+    /// See [`OutOfBounds`].
     pub fn set_weight(&mut self, request: &LbAsSetWeight) -> CallResult {
         let vip = self.find_vip(&VipKey::new(&request.vip)?);
         let found = vip.and_then(|vip| Some((vip, self.find_server(vip, request.address.into())?)));
@@ -131,7 +131,7 @@ impl LbPlugin {
     /// Handles `lb_flush_vip`. For an unknown VIP VPP may flush another; this does nothing.
     ///
     /// # Errors
-    /// See [`VppCrash`].
+    /// See [`OutOfBounds`].
     pub fn flush_vip(&mut self, vip: &Vip) -> CallResult {
         if let Some(vip) = self.find_vip(&VipKey::new(vip)?) {
             self.flows.retain(|flow| flow.vip != vip);
@@ -142,10 +142,10 @@ impl LbPlugin {
     /// Counts a packet of a new flow to `vip` whose bucket belongs to `address`. Returns false without such a server.
     ///
     /// # Errors
-    /// See [`VppCrash`].
-    pub fn add_flow(&mut self, vip: &Vip, address: IpAddr) -> Result<bool, VppCrash> {
+    /// See [`OutOfBounds`].
+    pub fn add_flow(&mut self, vip: &Vip, address: IpAddr) -> Result<bool, OutOfBounds> {
         if self.conf.sticky_buckets == 0 {
-            return Err(VppCrash("a packet found no sticky bucket".into()));
+            return Err(OutOfBounds("a packet found no sticky bucket".into()));
         }
         if std::mem::take(&mut self.flow_table_resized) {
             self.flows.clear();
@@ -161,14 +161,14 @@ impl LbPlugin {
     /// do not reach the VIP: a VIP on an interface address gets no traffic.
     ///
     /// # Errors
-    /// See [`VppCrash`].
+    /// See [`OutOfBounds`].
     pub fn count(
         &mut self,
         vip: &Vip,
         outcome: PacketOutcome,
         server: Option<IpAddr>,
         traffic: CombinedCounter,
-    ) -> Result<bool, VppCrash> {
+    ) -> Result<bool, OutOfBounds> {
         let key = VipKey::new(vip)?;
         let Some(index) = self.find_vip(&key) else { return Ok(false) };
         if !self.fib.count_to_vip(key.network, traffic) {
@@ -224,7 +224,7 @@ impl LbPlugin {
         }
         let table_length = request.new_flows_table_length;
         if table_length == 0 || table_length >= TABLE_TOO_LONG {
-            return Err(VppCrash(format!("a table of new flows of length {table_length}")));
+            return Err(OutOfBounds(format!("a table of new flows of length {table_length}")));
         }
         self.vips.insert(|old| {
             let (dscp_or_type, target_port) = match (family.encap, old) {
@@ -304,7 +304,7 @@ impl LbPlugin {
         }
         if state.family.is_nat() {
             if state.key.port == 0 {
-                return Err(VppCrash("a server of a NAT VIP of all ports".into()));
+                return Err(OutOfBounds("a server of a NAT VIP of all ports".into()));
             }
             self.nat.insert((address, state.target_port));
         }
@@ -327,7 +327,7 @@ impl LbPlugin {
         servers: &[usize],
         is_flush: bool,
         now: u32,
-    ) -> Result<(), VppCrash> {
+    ) -> Result<(), OutOfBounds> {
         self.collect(vip, now)?;
         for index in servers {
             if let Some(server) = self.servers.get_any_mut(*index) {

@@ -11,7 +11,7 @@ use maglev_vpp::wire::{FixedString, VarString};
 use tokio::time::Instant;
 
 use super::cli;
-use super::crash::VppCrash;
+use super::crash::OutOfBounds;
 use super::faults::{self, InjectedFaults};
 use super::plugin::LbPlugin;
 use super::segment::StatsSegment;
@@ -99,7 +99,7 @@ pub struct VppProcess {
 #[derive(Clone)]
 struct ClientSlot {
     connection: Option<Arc<dyn ClientConnection>>,
-    /// Another client freed this slot. VPP crashes on the next message of its owner.
+    /// Another client freed this slot, out of bounds.
     freed: bool,
 }
 
@@ -146,7 +146,7 @@ impl VppProcess {
     }
 
     /// Advances the clock, and runs the periodic work up to then.
-    pub fn advance(&mut self, by: Duration) -> Result<(), VppCrash> {
+    pub fn advance(&mut self, by: Duration) -> Result<(), OutOfBounds> {
         self.advanced += by;
         self.run_due().map(drop)
     }
@@ -175,9 +175,9 @@ impl VppProcess {
     }
 
     /// Handles a message from the connection of `slot`. Unknown and short messages get no reply.
-    pub fn handle(&mut self, slot: usize, payload: &[u8], out: &mut ReplyQueue) -> Result<(), VppCrash> {
+    pub fn handle(&mut self, slot: usize, payload: &[u8], out: &mut ReplyQueue) -> Result<(), OutOfBounds> {
         if self.clients.get(slot).is_some_and(|client| client.freed) {
-            return Err(VppCrash("a client spoke whose slot another had freed".into()));
+            return Err(OutOfBounds("a client spoke whose slot another had freed".into()));
         }
         let now = self.run_due()?;
         let Ok(id) = frame::id(payload) else { return Ok(()) };
@@ -217,7 +217,7 @@ impl VppProcess {
         payload: &[u8],
         now: u32,
         out: &mut ReplyQueue,
-    ) -> Result<(), VppCrash> {
+    ) -> Result<(), OutOfBounds> {
         match name {
             LbConfGet::NAME => {
                 self.handle_request(payload, out, |process, _, _: &LbConfGet| Ok(process.plugin.conf()))
@@ -247,7 +247,7 @@ impl VppProcess {
         }
     }
 
-    fn run_due(&mut self) -> Result<u32, VppCrash> {
+    fn run_due(&mut self) -> Result<u32, OutOfBounds> {
         let now = u32::try_from(self.uptime().as_secs()).unwrap_or(u32::MAX);
         self.plugin.tick(now)?;
         Ok(now)
@@ -257,8 +257,8 @@ impl VppProcess {
         &mut self,
         payload: &[u8],
         out: &mut ReplyQueue,
-        handle: impl FnOnce(&mut Self, MessageHeader, &R) -> Result<R::Reply, VppCrash>,
-    ) -> Result<(), VppCrash> {
+        handle: impl FnOnce(&mut Self, MessageHeader, &R) -> Result<R::Reply, OutOfBounds>,
+    ) -> Result<(), OutOfBounds> {
         let Ok((head, request)) = frame::decode::<R>(payload) else { return Ok(()) };
         self.record(head.client_index, &request);
         if let Some(retval) = self.faults.take_rejection(R::NAME) {
@@ -275,7 +275,7 @@ impl VppProcess {
         payload: &[u8],
         out: &mut ReplyQueue,
         details: impl FnOnce(&Self, &D) -> Vec<D::Details>,
-    ) -> Result<(), VppCrash> {
+    ) -> Result<(), OutOfBounds> {
         let Ok((head, dump)) = frame::decode::<D>(payload) else { return Ok(()) };
         self.record(head.client_index, &dump);
         for details in details(self, &dump) {
@@ -284,7 +284,12 @@ impl VppProcess {
         Ok(())
     }
 
-    fn create_client(&mut self, slot: usize, payload: &[u8], out: &mut ReplyQueue) -> Result<(), VppCrash> {
+    fn create_client(
+        &mut self,
+        slot: usize,
+        payload: &[u8],
+        out: &mut ReplyQueue,
+    ) -> Result<(), OutOfBounds> {
         let Ok((MessageHeader { context, .. }, hello)) = frame::decode::<SockclntCreate>(payload) else {
             return Ok(());
         };
@@ -304,7 +309,12 @@ impl VppProcess {
 
     /// Handles `sockclnt_delete` as VPP does: answers 1, closes the caller's connection, and frees the slot that the caller
     /// names.
-    fn delete_client(&mut self, slot: usize, payload: &[u8], out: &mut ReplyQueue) -> Result<(), VppCrash> {
+    fn delete_client(
+        &mut self,
+        slot: usize,
+        payload: &[u8],
+        out: &mut ReplyQueue,
+    ) -> Result<(), OutOfBounds> {
         let Ok((head, request)) = frame::decode::<SockclntDelete>(payload) else { return Ok(()) };
         self.record(head.client_index, &request);
         self.send(head, &SockclntDeleteReply { response: 1 }, out);

@@ -10,7 +10,7 @@ use std::thread;
 
 use maglev_vpp::frame::FrameSplitter;
 
-use super::crash::VppCrash;
+use super::crash::OutOfBounds;
 use super::process::{ClientConnection, ReplyQueue, VppProcess};
 
 /// State shared by all threads.
@@ -75,7 +75,7 @@ impl SharedProcess {
     }
 
     /// Records the crash, and ends this generation.
-    pub fn crash(&self, process: &mut VppProcess, VppCrash(reason): VppCrash) {
+    pub fn crash(&self, process: &mut VppProcess, OutOfBounds(reason): OutOfBounds) {
         process.crash_reason.get_or_insert(reason);
         self.disconnect_all(process);
     }

@@ -17,7 +17,7 @@ pub struct LbParameters {
     pub ip4_src: Ipv4Addr,
     /// Source address towards IPv6 servers.
     pub ip6_src: Ipv6Addr,
-    /// A power of two, or 0, which crashes VPP at the next packet.
+    /// A power of two. Flows at 0 are out of bounds.
     pub sticky_buckets: u32,
     /// Flow timeout in seconds.
     pub flow_timeout: u32,

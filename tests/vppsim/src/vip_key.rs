@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use maglev_vpp::message::{Prefix, Vip};
 
-use super::crash::VppCrash;
+use super::crash::OutOfBounds;
 
 /// An address of either family. If its first 12 bytes are zero, it is IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,10 +61,10 @@ impl VppPrefix {
     /// Returns VPP's form of `prefix`.
     ///
     /// # Errors
-    /// The prefix is too long. VPP does not check it, and crashes or corrupts memory.
-    pub fn new(prefix: &Prefix) -> Result<Self, VppCrash> {
+    /// The prefix is too long.
+    pub fn new(prefix: &Prefix) -> Result<Self, OutOfBounds> {
         if !prefix.is_valid() {
-            return Err(VppCrash(format!("a prefix of {prefix}")));
+            return Err(OutOfBounds(format!("a prefix of {prefix}")));
         }
         let masked = prefix.masked();
         let len = if masked.address.is_ipv4() { masked.len + 96 } else { masked.len };
@@ -101,7 +101,7 @@ impl VipKey {
     ///
     /// # Errors
     /// See [`VppPrefix::new`].
-    pub fn new(vip: &Vip) -> Result<Self, VppCrash> {
+    pub fn new(vip: &Vip) -> Result<Self, OutOfBounds> {
         let protocol = if vip.port == 0 { 255 } else { vip.protocol };
         Ok(Self { network: VppPrefix::new(&vip.prefix)?, protocol, port: vip.port })
     }

@@ -35,7 +35,7 @@ fields! {
 
     /// Ends a session.
     SockclntDelete {
-        /// Index of the client. Any other kills VPP later.
+        /// Index of the client. Always the client's own.
         index: u32,
     }
 

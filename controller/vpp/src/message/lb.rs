@@ -21,7 +21,7 @@ fields! {
         ip4_src: Ipv4Addr,
         /// Source of the packets sent to IPv6 servers.
         ip6_src: Ipv6Addr,
-        /// Buckets of 4 flows per thread: a power of two, or [`KEEP`]. 0 kills VPP at the next packet. A change drops all flows.
+        /// Buckets of 4 flows per thread: a power of two, or [`KEEP`]. Never 0. A change drops all flows.
         sticky_buckets: u32,
         /// Seconds after which VPP drops an idle flow, or [`KEEP`].
         flow_timeout: u32,
@@ -44,7 +44,7 @@ fields! {
         target_port: u16,
         /// Ignored by VPP.
         node_port: u16,
-        /// A power of two; others are refused with -70. 0 kills VPP.
+        /// A power of two; others are refused with -70. Never 0.
         new_flows_table_length: u32,
         /// Identify flows by addresses alone.
         src_ip_sticky: bool,
@@ -173,12 +173,12 @@ replies! {
 }
 
 requests! {
-    LbConf = "lb_conf", 0x56cd_3261 => LbConfReply, hazard: LbConf::kills;
+    LbConf = "lb_conf", 0x56cd_3261 => LbConfReply, hazard: LbConf::excess;
     LbConfGet = "lb_conf_get", 0x5107_7d14 => LbConfGetReply;
-    LbAddDelVipV2 = "lb_add_del_vip_v2", 0x7c52_0e0f => LbAddDelVipV2Reply, hazard: LbAddDelVipV2::kills;
-    LbAddDelAsV2 = "lb_add_del_as_v2", 0x2f1d_3b0e => LbAddDelAsV2Reply, hazard: LbAddDelAsV2::kills;
-    LbAsSetWeight = "lb_as_set_weight", 0x2d89_bdbd => LbAsSetWeightReply, hazard: LbAsSetWeight::kills;
-    LbFlushVip = "lb_flush_vip", 0x1063_f819 => LbFlushVipReply, hazard: LbFlushVip::kills;
+    LbAddDelVipV2 = "lb_add_del_vip_v2", 0x7c52_0e0f => LbAddDelVipV2Reply, hazard: LbAddDelVipV2::excess;
+    LbAddDelAsV2 = "lb_add_del_as_v2", 0x2f1d_3b0e => LbAddDelAsV2Reply, hazard: LbAddDelAsV2::excess;
+    LbAsSetWeight = "lb_as_set_weight", 0x2d89_bdbd => LbAsSetWeightReply, hazard: LbAsSetWeight::excess;
+    LbFlushVip = "lb_flush_vip", 0x1063_f819 => LbFlushVipReply, hazard: LbFlushVip::excess;
 }
 
 dumps! {
@@ -192,7 +192,7 @@ messages! {
 }
 
 impl LbConf {
-    fn kills(&self) -> Option<&'static str> {
+    fn excess(&self) -> Option<&'static str> {
         (self.sticky_buckets == 0).then_some("no sticky buckets")
     }
 }
@@ -220,14 +220,14 @@ impl LbAddDelVipV2 {
         }
     }
 
-    fn kills(&self) -> Option<&'static str> {
+    fn excess(&self) -> Option<&'static str> {
         let nat = matches!(self.encap, LbEncapType::Nat4 | LbEncapType::Nat6);
         match self.new_flows_table_length {
-            _ if self.is_del => self.vip.kills(),
+            _ if self.is_del => self.vip.excess(),
             0 => Some("a table of new flows without a bucket"),
             length if length > MAX_TABLE_LENGTH => Some("a table of new flows larger than VPP's memory"),
             _ if nat && self.vip.port == 0 => Some("NAT without a port"),
-            _ => self.vip.kills(),
+            _ => self.vip.excess(),
         }
     }
 }
@@ -245,20 +245,20 @@ impl LbAddDelAsV2 {
         Self { vip, address, weight: 0, is_del: true, is_flush }
     }
 
-    fn kills(&self) -> Option<&'static str> {
-        self.vip.kills()
+    fn excess(&self) -> Option<&'static str> {
+        self.vip.excess()
     }
 }
 
 impl LbAsSetWeight {
-    fn kills(&self) -> Option<&'static str> {
-        self.vip.kills()
+    fn excess(&self) -> Option<&'static str> {
+        self.vip.excess()
     }
 }
 
 impl LbFlushVip {
-    fn kills(&self) -> Option<&'static str> {
-        self.vip.kills()
+    fn excess(&self) -> Option<&'static str> {
+        self.vip.excess()
     }
 }
 

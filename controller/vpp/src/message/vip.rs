@@ -13,7 +13,7 @@ fields! {
     Prefix {
         /// The address.
         address: IpAddr,
-        /// 0..=32 for IPv4, 0..=128 for IPv6. More kills VPP.
+        /// 0..=32 for IPv4, 0..=128 for IPv6. Never more.
         len: u8,
     }
 
@@ -168,7 +168,7 @@ impl Vip {
         Self { prefix, protocol: 255, port: 0 }
     }
 
-    pub(super) fn kills(&self) -> Option<&'static str> {
+    pub(super) fn excess(&self) -> Option<&'static str> {
         (!self.prefix.is_valid()).then_some("the prefix is longer than its address")
     }
 }

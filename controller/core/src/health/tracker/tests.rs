@@ -267,6 +267,19 @@ fn transitions_are_newest_first_and_bounded() {
 }
 
 #[test]
+fn history_survives_pause_and_disable() {
+    let mut tracker = tracker(Health::Unknown, 0);
+    tracker.record_outcome(&outcome(1, OutcomeCode::L7Ok), false, AT).unwrap();
+    let actions =
+        [BackendAction::Pause, BackendAction::Resume, BackendAction::Disable, BackendAction::Enable];
+    for action in actions {
+        tracker.operate(action, AT).unwrap();
+    }
+    let ways: Vec<_> = tracker.history().iter().map(|t| (t.from, t.to)).collect();
+    assert_eq!((ways.len(), ways[4]), (5, (Health::Unknown, Health::Up)));
+}
+
+#[test]
 fn probe_interval_follows_state() {
     let healthcheck = crate::config::Healthcheck {
         probe: crate::config::Probe::Icmp,
