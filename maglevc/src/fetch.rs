@@ -9,20 +9,27 @@ use tonic::{Code, Request, Status};
 
 use crate::choose::{ChoiceError, choose, list, nearest};
 use crate::client::Client;
+use crate::natural;
 
 /// Lists the frontends.
 pub async fn frontends(client: &mut Client) -> Result<Vec<Frontend>, Status> {
-    Ok(client.list_frontends(ListFrontendsRequest {}).await?.into_inner().frontends)
+    let mut all = client.list_frontends(ListFrontendsRequest {}).await?.into_inner().frontends;
+    all.sort_by(|one, other| natural::compare(&one.name, &other.name));
+    Ok(all)
 }
 
 /// Lists the backends.
 pub async fn backends(client: &mut Client) -> Result<Vec<Backend>, Status> {
-    Ok(client.list_backends(ListBackendsRequest {}).await?.into_inner().backends)
+    let mut all = client.list_backends(ListBackendsRequest {}).await?.into_inner().backends;
+    all.sort_by(|one, other| natural::compare(&one.name, &other.name));
+    Ok(all)
 }
 
 /// Lists the healthchecks.
 pub async fn healthchecks(client: &mut Client) -> Result<Vec<Healthcheck>, Status> {
-    Ok(client.list_healthchecks(ListHealthchecksRequest {}).await?.into_inner().healthchecks)
+    let mut all = client.list_healthchecks(ListHealthchecksRequest {}).await?.into_inner().healthchecks;
+    all.sort_by(|one, other| natural::compare(&one.name, &other.name));
+    Ok(all)
 }
 
 /// Lists the overrides.

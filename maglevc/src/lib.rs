@@ -30,6 +30,7 @@ mod json;
 mod keys;
 pub mod line;
 mod names;
+mod natural;
 mod result;
 mod screen;
 mod session;

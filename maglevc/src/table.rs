@@ -7,6 +7,9 @@ use crate::screen::{Screen, TextStyle, printable};
 /// Mark of truncated text.
 const CUT: char = '…';
 
+/// Headings of columns with addresses: part of an address is of no use.
+const ADDRESSES: [&str; 3] = ["address", "vip", "server"];
+
 /// Blanks between columns.
 const GAP: usize = 2;
 
@@ -41,7 +44,7 @@ pub fn maybe(value: Option<impl ToString>) -> TableCell {
 }
 
 /// Rows of cells in aligned columns. A table wider than the screen truncates columns: prose first, names last, numbers
-/// never. Values of a list wrap instead.
+/// and addresses never. Values of a list wrap instead.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     rows: Vec<Vec<TableCell>>,
@@ -166,8 +169,8 @@ impl Table {
 
     fn rank(&self, column: usize) -> CutOrder {
         let heading = self.rows.first().and_then(|row| row.get(column)).map_or("", |cell| &cell.text);
-        if self.column(column).any(|cell| cell.right) {
-            CutOrder::Number
+        if ADDRESSES.contains(&heading) || self.column(column).any(|cell| cell.right) {
+            CutOrder::Never
         } else if self.names.contains(&heading) {
             CutOrder::Name
         } else if self.prose.contains(&heading) {
@@ -184,7 +187,7 @@ enum CutOrder {
     Prose,
     Plain,
     Name,
-    Number,
+    Never,
 }
 
 impl CutOrder {
@@ -193,7 +196,7 @@ impl CutOrder {
         match self {
             Self::Prose | Self::Name => 8,
             Self::Plain => 5,
-            Self::Number => usize::MAX,
+            Self::Never => usize::MAX,
         }
     }
 }
@@ -319,6 +322,28 @@ größe        down        5  -
 a-backend-…  unkn…       7  L4CON c…
 "
         );
+    }
+
+    #[test]
+    fn addresses_are_never_cut() {
+        let headings = ["name", "address", "healthcheck", "state", "counter", "since", "last"];
+        let mut table = Table::new(&headings).names(&["name"]).prose(&["last"]);
+        let address = "2001:db8:1234:5678:9abc:def0:1234:5678";
+        let name = "web-frontend-cache-0001.rack07.ams.example.org";
+        table.row([
+            text(name),
+            text(address),
+            text("nginx-health"),
+            text("up"),
+            number(5),
+            text("2026-11-22T12:00:00Z"),
+            text("L7OK HTTP 200"),
+        ]);
+        for width in 50..=120 {
+            let lines = table.render(plain().fit(Some(width)));
+            assert!(lines.contains(address), "{width}:\n{lines}");
+            assert!(lines.lines().all(|line| line.width() <= width), "{width}:\n{lines}");
+        }
     }
 
     #[test]

@@ -61,9 +61,8 @@ fn version(daemon: &GetVersionResponse, screen: Screen) -> String {
 }
 
 fn frontends(all: &[Frontend], now: SystemTime) -> Table {
-    let mut table = Table::new(&["name", "vip", "state", "pool", "since", "note"])
-        .names(&["name", "vip"])
-        .prose(&["note"]);
+    let mut table =
+        Table::new(&["name", "vip", "state", "pool", "since", "note"]).names(&["name"]).prose(&["note"]);
     for one in all {
         table.row([
             text(&one.name),
@@ -374,9 +373,8 @@ fn about(vip: &LbVip) -> String {
 
 fn servers(vip: &LbVip) -> Table {
     let total: u64 = vip.servers.iter().map(|server| u64::from(server.buckets)).sum();
-    let mut table = Table::new(&["server", "backend", "weight", "buckets", "share"])
-        .names(&["server", "backend"])
-        .indented();
+    let mut table =
+        Table::new(&["server", "backend", "weight", "buckets", "share"]).names(&["backend"]).indented();
     for server in &vip.servers {
         table.row([
             text(&server.address),

@@ -45,7 +45,7 @@ fn vips(all: &[LbVipCounters]) -> Table {
         "prefix-packets",
         "prefix-bytes",
     ];
-    let mut table = Table::new(&headings).names(&["vip", "frontend"]);
+    let mut table = Table::new(&headings).names(&["frontend"]);
     for one in all {
         table.row([
             text(words::vip(one.vip.as_ref())),
@@ -62,7 +62,7 @@ fn vips(all: &[LbVipCounters]) -> Table {
 }
 
 fn backends(all: &[LbBackendCounters]) -> Table {
-    let mut table = Table::new(&["backend", "address", "packets", "bytes"]).names(&["backend", "address"]);
+    let mut table = Table::new(&["backend", "address", "packets", "bytes"]).names(&["backend"]);
     for one in all {
         table.row([
             text(&one.backend),
