@@ -42,7 +42,7 @@ async fn main() -> ExitCode {
     // The unfinished branch is dropped, and with the show all its processes.
     let ended = tokio::select! {
         biased;
-        interrupted = interrupt() => interrupted.map(|()| ExitCode::from(if stay { 0 } else { 130 })),
+        interrupted = interrupt(stay) => interrupted,
         ended = show(stay) => ended.map(|()| ExitCode::SUCCESS),
     };
     ended.unwrap_or_else(|error| {
@@ -68,12 +68,16 @@ async fn show(stay: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits for a signal to stop.
-async fn interrupt() -> anyhow::Result<()> {
+/// Waits for a signal to stop, which the end of the terminal is too. Returns its exit code.
+async fn interrupt(stay: bool) -> anyhow::Result<ExitCode> {
     let mut interrupts = signal(SignalKind::interrupt())?;
     let mut terminations = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = interrupts.recv() => Ok(()),
-        _ = terminations.recv() => Ok(()),
-    }
+    let mut hang_ups = signal(SignalKind::hangup())?;
+    let asked = if stay { 0 } else { 130 };
+    let code = tokio::select! {
+        _ = interrupts.recv() => asked,
+        _ = terminations.recv() => asked,
+        _ = hang_ups.recv() => 129,
+    };
+    Ok(code.into())
 }
