@@ -1,6 +1,5 @@
 //! Traffic counters, from VPP's stats segment to the API.
 
-use std::net::IpAddr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
