@@ -1,6 +1,12 @@
 //! Bounds on the new flows that a change of a pool moves, on exact tables and over random changes.
 
-#![allow(missing_docs, clippy::cast_possible_truncation, clippy::cast_precision_loss)]
+#![allow(
+    missing_docs,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::unwrap_used,
+    reason = "a test may fail at once, and its counts are small"
+)]
 
 use maglev_core::maglev::table::{WeightedServer, new_flow_table};
 use maglev_core::maglev::{WeightScale, table_length};

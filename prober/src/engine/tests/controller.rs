@@ -43,13 +43,19 @@ fn reconnected_controller_receives_histories() {
 }
 
 #[test]
-fn second_set_sends_no_histories() {
+fn renamed_check_hands_its_verdicts_over() {
     let (mut controller, _thread) = spawn();
     controller.greet();
     let port = closed_port().port();
     controller.commit(1, &[(1, refused(port)), (2, tcp(Ipv4Addr::new(127, 0, 0, 2), port))]);
     let before = controller.outcome(1);
-    assert_eq!(controller.commit(2, &[(3, refused(port))]), []);
+    let [ToController::Histories(histories)] = &controller.commit(2, &[(3, refused(port))])[..] else {
+        panic!()
+    };
+    assert_eq!(
+        (histories.len(), histories[0].last.check, histories[0].last.seq),
+        (1, CheckId(3), before.seq)
+    );
     let after = controller.outcomes();
     assert!(after.iter().all(|outcome| outcome.check == CheckId(3)), "{after:?}");
     assert!(after[0].seq > before.seq);
@@ -78,7 +84,10 @@ fn rejected_check_does_not_affect_others() {
     assert!(
         matches!(
             &messages[..],
-            [ToController::Rejected { id: CheckId(4), reason: RejectReason::Limit { .. } }]
+            [
+                ToController::Rejected { id: CheckId(4), reason: RejectReason::Limit { .. } },
+                ToController::Histories(_),
+            ]
         ),
         "{messages:?}"
     );
