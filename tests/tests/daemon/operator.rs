@@ -47,7 +47,7 @@ fn rename_that_ends_maintenance_is_told_and_refusable() {
     let fixture = WebFixture::new();
     let maglevd = fixture.settled();
     assert!(maglevd.maglevc(&["set", "backend", "a", "disable"]).status.success());
-    fixture.observer().until([(VIP, fixture.weights(0, 5, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(0, 10, 0))]);
     let renamed = fixture.config().to_string().replace("    a: {", "    a2: {").replace("{ a: {", "{ a2: {");
     fixture.dir.write("maglev.yaml", renamed);
     let run = |words: &[&str]| {
