@@ -131,7 +131,7 @@ fn exit_codes() -> BTreeMap<&'static str, BTreeSet<String>> {
     let maglevc = [&["help"][..], &["--server", &nobody, "show", "version"], &["--nonsense"]];
     let maglevc = maglevc.map(|words| ended("maglevc", words));
     // Interruption by these signals needs a terminal. maglevc's own tests cover it.
-    let by_signals = [Signal::SIGHUP, Signal::SIGTERM].map(|signal| 128 + signal as i32);
+    let by_signals = [Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGTERM].map(|signal| 128 + signal as i32);
     BTreeMap::from([
         ("maglevd", set(checks)),
         ("maglevd-prober", set(prober)),
