@@ -14,6 +14,11 @@ fn rounds() -> u32 {
     repetitions("KILL_ROUNDS", 20)
 }
 
+/// From its third short session on, `maglevd` waits 5 s before it connects to VPP again.
+fn vpp_rounds() -> u32 {
+    repetitions("VPP_KILL_ROUNDS", 4)
+}
+
 /// Each probe in flight has one descriptor.
 const IN_FLIGHT: usize = BACKENDS.len();
 
@@ -104,7 +109,7 @@ fn repeatedly_killed_vpp_is_refilled() {
     let mut maglevd = fixture.settled();
     let open = open_descriptors(maglevd.process.pid()).len();
     let mut recovery = Recovery::new();
-    for _ in 0..rounds() {
+    for _ in 0..vpp_rounds() {
         fixture.vpp.kill();
         maglevd.until_vpp(false);
         fixture.sim().clear_calls();
@@ -129,7 +134,7 @@ fn vpp_killed_while_filling_is_refilled() {
     let mut maglevd = fixture.settled();
     let mut recovery = Recovery::new();
     // Filling takes fewer messages; the rest are keepalive pings.
-    for messages in (1..=14).cycle().take(rounds() as usize) {
+    for messages in (1..=14).step_by(4).cycle().take(vpp_rounds() as usize) {
         fixture.vpp.kill();
         maglevd.until_vpp(false);
         fixture.sim().clear_calls();
