@@ -14,7 +14,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use nix::errno::Errno;
@@ -28,6 +28,7 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recv, recvmsg, send, sendmsg,
 };
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::flags::{Flags, OnOff, ProberAddress};
 use crate::privilege;
@@ -265,13 +266,29 @@ impl ProberChild {
 
     /// Returns the last line of a prober that has exited, or else its status.
     fn exit_reason(&mut self) -> Vec<u8> {
-        self.output.forward_all(EXIT_TIMEOUT);
+        let end = Instant::now() + EXIT_TIMEOUT;
+        self.output.forward_all(end);
+        self.wait_until(end);
         match self.child.try_wait() {
             Ok(Some(status)) if status.code().is_none() || self.output.last_line().is_empty() => {
                 status.to_string().into_bytes()
             }
             Ok(Some(_)) => self.output.last_line().to_vec(),
             Ok(None) | Err(_) => Vec::new(),
+        }
+    }
+
+    /// Waits until the child has exited, or until `end`. A child has closed its output before its status can be read.
+    fn wait_until(&self, end: Instant) {
+        // Without a descriptor, the status is read at once, as it would be after the wait.
+        let pidfd = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty());
+        while let Ok(pidfd) = &pidfd {
+            let left = PollTimeout::try_from(end.saturating_duration_since(Instant::now()));
+            let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut polled, left.unwrap_or(PollTimeout::ZERO)) {
+                Err(Errno::EINTR) => {}
+                Ok(_) | Err(_) => return,
+            }
         }
     }
 }
@@ -281,10 +298,23 @@ impl Drop for ProberChild {
         // Killing an exited child fails, which is fine.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        self.output.forward_all(Duration::ZERO);
+        self.output.forward_all(Instant::now());
     }
 }
 
 fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_is_awaited_after_closed_output() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo no raw sockets >&2; exec 2>&-; sleep 0.1; exit 1"]);
+        let child = command.stderr(Stdio::piped()).spawn();
+        assert_eq!(ProberChild::new(child.unwrap()).exit_reason(), b"no raw sockets");
+    }
 }

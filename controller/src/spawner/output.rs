@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ChildStderr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -44,9 +44,8 @@ impl ProberOutput {
         }
     }
 
-    /// Forwards everything until the child closes its output, for at most `limit`.
-    pub fn forward_all(&mut self, limit: Duration) {
-        let end = Instant::now() + limit;
+    /// Forwards everything until the child closes its output, or until `end`.
+    pub fn forward_all(&mut self, end: Instant) {
         while let Some(descriptor) = self.descriptor() {
             let left = PollTimeout::try_from(end.saturating_duration_since(Instant::now()));
             let mut polled = [PollFd::new(descriptor, PollFlags::POLLIN)];
