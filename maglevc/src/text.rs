@@ -108,7 +108,7 @@ fn frontend(one: &Frontend, now: SystemTime, screen: Screen) -> String {
     if !one.startup_done {
         list.entry(
             "startup hold",
-            styled(TextStyle::Odd, "VPP keeps the weights of unknown backends until a verdict"),
+            styled(TextStyle::Odd, "some weights in VPP do not follow health yet, see explain"),
         );
     }
     if one.weights_exceed_table {

@@ -95,6 +95,12 @@ impl Encap {
             Self::L3dsr | Self::Nat4 | Self::Nat6 => 0,
         }
     }
+
+    /// Reports whether VPP accepts a server with that address.
+    #[must_use]
+    pub const fn carries(self, server: IpAddr) -> bool {
+        matches!(self, Self::Gre6 | Self::Nat6) == server.is_ipv6()
+    }
 }
 
 impl fmt::Display for Encap {

@@ -14,6 +14,9 @@ const SYNC_INTERVAL: u64 = 30;
 /// Maximum time for which a frontend waits for its backends after a start.
 pub const STARTUP: Duration = Duration::from_secs(5);
 
+/// Number of the first spare server, to which a backend moves.
+pub const SPARE: usize = 8;
+
 /// Weights that are drawn: some share divisors, one is zero.
 const WEIGHTS: [u8; 6] = [100, 100, 50, 10, 7, 0];
 
@@ -89,6 +92,8 @@ pub enum ConfigEdit {
     OwnServer(usize),
     /// Makes a backend static, or probed again.
     Static(usize),
+    /// Moves backends, selected by bits, to spare servers, or back to their own.
+    Move(u8),
 }
 
 impl CheckModel {
@@ -183,6 +188,13 @@ impl ConfigModel {
                     self.former_checks.insert(backend, check);
                 } else {
                     *check = self.former_checks.remove(&backend);
+                }
+            }
+            ConfigEdit::Move(backends) => {
+                for (number, server) in self.servers.iter_mut().enumerate() {
+                    if backends >> number & 1 == 1 {
+                        *server = if *server == number { SPARE + number } else { number };
+                    }
                 }
             }
             ConfigEdit::OwnServer(backend) => {

@@ -55,6 +55,9 @@ impl SimWorld {
         let Some(vpp) = &self.vpp else {
             return (self.oracle.rest_wrong_until < Instant::now()).then(|| "there is no VPP".to_owned());
         };
+        if let Some(lost) = self.find_lost_traffic() {
+            return Some(lost);
+        }
         let (now, oracle, found) = (Instant::now(), &self.oracle, vpp.weights());
         for (frontend, until) in oracle.wrong_until.iter().enumerate() {
             if now <= *until.max(&oracle.differs_until) {

@@ -29,6 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Injects a fault.
 pub async fn inject(sim: &Arc<Simulation>, fault: &Fault) {
     sim.trace(&format!("fault  {fault:?}"));
+    sim.with(SimWorld::forget_traffic);
     match fault {
         Fault::Initial(_) => {}
         Fault::Server(server, state) => sim.with(|world| change(world, *server, *state)),
@@ -253,6 +254,7 @@ async fn reload(sim: &Simulation, edit: &ConfigEdit) {
         let mut model = world.model.clone();
         model.edit(edit);
         let config = model.config()?;
+        world.expect_traffic(edit);
         if world.controller.is_some() {
             world.retire(&model);
         }

@@ -19,12 +19,13 @@ type TimedFaults = Vec<(Duration, Fault)>;
 type Stream = fn(&mut Rng, &ConfigModel, Duration, &mut TimedFaults);
 
 /// All streams, with a tag that separates their random numbers.
-const STREAMS: [(u64, Stream); 5] = [
+const STREAMS: [(u64, Stream); 6] = [
     (0x7715_0000_0000_0000, shared_servers),
     (0x1137_0000_0000_0000, check_limits),
     (0x57a7_0000_0000_0000, stats_failures),
     (0x5ec0_0000_0000_0000, sync_intervals),
     (0xb11d_0000_0000_0000, blind_starts),
+    (0x3e9a_0000_0000_0000, replaced_servers),
 ];
 
 /// Draws the faults of all streams for a run of this length.
@@ -187,5 +188,40 @@ fn blind_starts(rng: &mut Rng, model: &ConfigModel, span: Duration, faults: &mut
             _ => Fault::Upgrade(seconds(1)),
         };
         faults.push((at + seconds(rng.u64(..4)), start));
+    }
+}
+
+/// Moves backends to other servers, all at once or some, also while the prober is blind or `maglevd` does not run.
+fn replaced_servers(rng: &mut Rng, model: &ConfigModel, span: Duration, faults: &mut TimedFaults) {
+    if rng.bool() {
+        return;
+    }
+    let all = u8::MAX >> (8 - model.backends.len().min(8));
+    let seconds = Duration::from_secs;
+    for _ in 0..rng.usize(1..4) {
+        let mut at = draw_time(rng, span);
+        let moved = if rng.bool() { all } else { rng.u8(1..=all) };
+        match rng.u8(..6) {
+            0 => faults.push((at, Fault::BlockProbes(seconds(rng.u64(2..20))))),
+            1 => faults.push((at, Fault::CrashProber(None, seconds(rng.u64(1..20))))),
+            2 => faults.push((at, Fault::StopController(seconds(rng.u64(2..20))))),
+            3 => faults.push((at, Fault::CrashController(Some(rng.u64(..40)), seconds(1)))),
+            _ => {}
+        }
+        at += Duration::from_millis(rng.u64(..1500));
+        faults.push((at, Fault::Reload(ConfigEdit::Move(moved))));
+        if rng.bool() {
+            at += Duration::from_millis(rng.u64(..9000));
+            let backend = rng.usize(..model.backends.len());
+            let next = match rng.u8(..4) {
+                0 => Fault::Server(backend, ServerState::Refuses),
+                1 => Fault::RestartVpp(None, seconds(rng.u64(..4))),
+                2 => Fault::StopController(seconds(1)),
+                _ => Fault::Reload(ConfigEdit::Move(rng.u8(1..=all))),
+            };
+            faults.push((at, next));
+            let well = ServerState::Healthy(Duration::from_millis(20));
+            faults.push((at + seconds(rng.u64(20..60)), Fault::Server(backend, well)));
+        }
     }
 }

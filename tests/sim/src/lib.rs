@@ -20,6 +20,7 @@ mod expected_overrides;
 mod expected_state;
 mod fault;
 mod inject;
+mod kept_traffic;
 mod late_stream;
 mod lifecycle;
 mod oracle;

@@ -115,6 +115,7 @@ pub fn start_prober(sim: &Arc<Simulation>) {
 pub fn start_controller(sim: &Arc<Simulation>) {
     if sim.with(|world| world.controller.is_none()) {
         sim.trace("start  maglevd");
+        sim.with(SimWorld::expect_traffic_after_start);
         tolerate_start(sim);
         let controller = RunningController::start(sim);
         reap(
@@ -152,6 +153,7 @@ pub fn restart_vpp(sim: &Arc<Simulation>, away: Duration) {
     let Some(mut vpp) = sim.with(|world| world.vpp.take()) else { return };
     sim.trace("exit   VPP");
     vpp.disconnect();
+    sim.with(SimWorld::forget_traffic);
     tolerate_all(sim, away);
     run_later(sim, away, start_vpp);
 }

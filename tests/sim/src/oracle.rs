@@ -57,6 +57,11 @@ impl Oracle {
         }
     }
 
+    /// Returns true if `maglevd` has no reason to change a frontend.
+    pub fn is_calm(&self, frontend: usize) -> bool {
+        self.write_until[frontend].max(self.differs_until) <= Instant::now()
+    }
+
     /// Tolerates deviations of everything for this time.
     pub fn tolerate_all(&mut self, within: Duration) {
         (0..self.wrong_until.len()).for_each(|frontend| self.tolerate(frontend, within));

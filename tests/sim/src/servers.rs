@@ -8,7 +8,7 @@ use fastrand::Rng;
 use maglev_ipc::{Check, OutcomeCode, ProbeKind};
 use tokio::time::Instant;
 
-use super::config_model::ConfigModel;
+use super::config_model::{ConfigModel, SPARE};
 
 /// The state of a server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -67,7 +67,7 @@ pub enum ProbeResult {
 }
 
 impl ServerFleet {
-    /// Returns healthy servers.
+    /// Returns healthy servers, and as many spare ones.
     pub fn new(servers: usize, seed: u64) -> Self {
         let now = Instant::now();
         let mut rng = Rng::with_seed(seed);
@@ -77,8 +77,16 @@ impl ServerFleet {
             set_loss: 0,
             until: now,
         };
-        let servers = (0..servers).map(|number| (ConfigModel::address(number), well())).collect();
-        Self { servers, rng, cannot_send_until: now }
+        let mut fleet: BTreeMap<_, _> =
+            (0..servers).map(|number| (ConfigModel::address(number), well())).collect();
+        let spare = || ServerModel {
+            state: ServerState::Healthy(Duration::from_millis(20)),
+            drop_next: 0,
+            set_loss: 0,
+            until: now,
+        };
+        fleet.extend((SPARE..SPARE + servers).map(|number| (ConfigModel::address(number), spare())));
+        Self { servers: fleet, rng, cannot_send_until: now }
     }
 
     /// Sets the state of a server.

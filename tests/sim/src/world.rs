@@ -77,6 +77,8 @@ pub struct SimWorld {
     pub retired: BTreeSet<usize>,
     /// The oracle.
     pub oracle: Oracle,
+    /// Per frontend: end of the time in which its VIP keeps some weight.
+    pub kept_until: Vec<Instant>,
     /// Violations.
     pub violations: Vec<String>,
     trace: VecDeque<String>,
@@ -114,6 +116,7 @@ impl SimWorld {
             expected_overrides: ExpectedOverrides::default(),
             retired: BTreeSet::new(),
             oracle: Oracle::new(&model, begin),
+            kept_until: vec![begin; model.frontends.len()],
             violations: Vec::new(),
             trace: VecDeque::new(),
             digest: 0,

@@ -1,4 +1,4 @@
-//! Frontends: active pool, weights, and startup holds.
+//! Frontends: active pool, weights, startup holds, and leaving servers.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -26,6 +26,8 @@ pub(super) struct FrontendEntry {
     pub slots: Vec<FrontendSlot>,
     /// While set, VPP keeps weights that it has.
     pub hold: Option<StartupHold>,
+    /// Servers that left the frontend, and keep their weight until a new one is known.
+    pub leaving: Vec<LeavingServer>,
     pub state: FrontendState,
     pub since: WallTime,
     /// Index of the active pool.
@@ -57,6 +59,29 @@ pub(super) struct StartupHold {
     pub follows_health: bool,
 }
 
+/// A server that has left a frontend, and keeps its weight in VPP for a while.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LeavingServer {
+    pub address: IpAddr,
+    /// Index of its pool.
+    pub pool: usize,
+    /// Its weight in VPP, in units.
+    pub weight: u8,
+    /// Latest time of its removal.
+    pub until: MonoTime,
+}
+
+/// Event for which a frontend keeps its leaving servers.
+#[derive(Clone, Debug)]
+pub(super) enum AwaitedEvent<'a> {
+    /// A verdict about these backends: the pools after theirs can serve.
+    Verdict(Vec<&'a FrontendSlot>),
+    /// The first of these backends that is up: no pool can serve.
+    Recovery(Vec<&'a FrontendSlot>),
+    /// The end of `startup-min-delay`, before which backends get no weight.
+    MinDelay,
+}
+
 impl StartupHold {
     /// Creates a hold that keeps all weights in VPP.
     pub const fn frozen(since: MonoTime, not_before: MonoTime) -> Self {
@@ -69,10 +94,23 @@ impl StartupHold {
     }
 }
 
+impl LeavingServer {
+    /// Returns it as a member of its pool.
+    pub const fn member(&self) -> FailoverMember {
+        let (pool, weight) = (self.pool, self.weight);
+        FailoverMember { pool, health: Health::Unknown, weight, keeps_weight: true }
+    }
+}
+
 impl FrontendEntry {
     /// Reports whether a server of that health loses its flows.
     fn flushes(&self, health: Health) -> bool {
         health == Health::Disabled || health == Health::Down && self.config.flush_on_down
+    }
+
+    /// Reports whether VPP keeps weights that do not follow health.
+    pub const fn is_held(&self) -> bool {
+        self.hold.is_some() || !self.leaving.is_empty()
     }
 
     /// Reports whether a hold keeps pools from promotion over unknown backends.
@@ -102,7 +140,7 @@ impl FrontendEntry {
 }
 
 impl State {
-    /// Returns the failover decision for a frontend.
+    /// Returns the failover decision for a frontend: for its backends, then for its leaving servers.
     pub(super) fn decision(&self, frontend: &FrontendEntry) -> Decision {
         let member = |slot: &FrontendSlot| FailoverMember {
             pool: slot.pool,
@@ -110,7 +148,8 @@ impl State {
             weight: slot.weight,
             keeps_weight: frontend.keeps_weight(slot),
         };
-        let members: Vec<_> = frontend.slots.iter().map(member).collect();
+        let leaving = frontend.leaving.iter().map(LeavingServer::member);
+        let members: Vec<_> = frontend.slots.iter().map(member).chain(leaving).collect();
         decide(&members, frontend.waits_for_unknown())
     }
 
@@ -138,17 +177,21 @@ impl State {
             let flush = weight == 0 && may_have_flows && frontend.flushes(health(slot));
             (slot.address, DesiredAs { weight, flush })
         };
+        let leaving =
+            |server: &LeavingServer| (server.address, DesiredAs { weight: server.weight, flush: false });
+        let servers = frontend.slots.iter().zip(&decision.weights).map(server);
         DesiredVip {
             encap: frontend.config.encap,
             src_ip_sticky: frontend.config.src_ip_sticky,
             table_length: frontend.config.created_table_length(),
-            servers: frontend.slots.iter().zip(&decision.weights).map(server).collect(),
+            servers: servers.chain(frontend.leaving.iter().map(leaving)).collect(),
         }
     }
 
     /// Recomputes a frontend after a change of its backends, weights or hold, and reconciles its VIP.
     pub(super) fn refresh_frontend(&mut self, index: usize, ctx: &mut Ctx) {
         self.advance_hold(index, ctx.now.mono);
+        self.advance_leaving(index, ctx.now.mono);
         let decision = self.decision(&self.frontends[index]);
         let frontend = &mut self.frontends[index];
         if (frontend.state, frontend.active) != (decision.state, decision.active) {

@@ -28,7 +28,7 @@
 //! | the pending mass failure and the bound of the confirmed one | `mass_failure` | the window ends; a backend recovers |
 //! | evidence that this host has a network | `route_faults` | the process ends |
 //! | number of unobserved backends | `local_faults` | recounted on changes |
-//! | startup holds, and the last state of each frontend | `frontends` | the hold ends; the next decision |
+//! | startup holds, leaving servers, and the last state of each frontend | `frontends` | the hold ends; a new server is known; the next decision |
 //! | counts of backends and frontends by state | `counts` | updated with each transition |
 //! | timers | `timers` | they fire |
 //!
@@ -67,6 +67,7 @@ mod explain;
 mod frontends;
 mod heap;
 mod inferred;
+mod leaving;
 mod local_faults;
 mod mass_failure;
 mod observed;

@@ -7,6 +7,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::IpAddr;
+use core::time::Duration;
+
+use maglev_time::TextDuration;
 
 use super::operate::slot_subject;
 use super::{Input, State};
@@ -27,6 +30,15 @@ pub enum PlanNote {
     Unknown(Vec<Name>),
     /// Frontends for which VPP keeps its weights until their backends are known.
     Held(Vec<Name>),
+    /// Servers that leave a frontend, and keep their weight in VPP until a new one is up.
+    Leaving {
+        /// The frontend.
+        frontend: Name,
+        /// The servers.
+        servers: Vec<IpAddr>,
+        /// The longest time for which they stay.
+        longest: Duration,
+    },
     /// An override whose object leaves the configuration.
     OverrideLost {
         /// The override.
@@ -49,6 +61,12 @@ impl fmt::Display for PlanNote {
             Self::Held(names) => {
                 write!(f, "VPP's weights stay until the backends are known: {}", list(names))
             }
+            Self::Leaving { frontend, servers, longest } => write!(
+                f,
+                "servers that leave {frontend} stay in VPP until a new one is up, for {} at most: {}",
+                TextDuration(*longest),
+                list(servers)
+            ),
             Self::OverrideLost { lost, successors } => {
                 write!(
                     f,
@@ -124,6 +142,11 @@ impl State {
         if !held.is_empty() {
             notes.push(PlanNote::Held(held));
         }
+        notes.extend(after.frontends.iter().filter(|f| !f.leaving.is_empty()).map(|f| PlanNote::Leaving {
+            frontend: Arc::clone(&f.name),
+            servers: f.leaving.iter().map(|server| server.address).collect(),
+            longest: after.config.lb.startup_max_delay,
+        }));
         notes.extend(self.override_notes(&after.config));
         notes
     }

@@ -107,8 +107,12 @@ impl State {
         self.inferred.full_read(&actual);
         self.heap.found(&actual);
         self.weigh_heap(ctx);
+        let is_first = self.observed.latest().is_none();
         self.observed.set(actual);
         self.mark_served_slots();
+        if is_first {
+            self.adopt_servers(ctx);
+        }
         self.sync_all(ctx);
         // Their holds may have waited for this read.
         self.refresh_held_frontends(ctx);

@@ -11,6 +11,7 @@ use maglev_ipc::CheckId;
 use super::backends::BackendEntry;
 use super::check_index::CheckIndex;
 use super::frontends::{FrontendEntry, FrontendSlot, StartupHold};
+use super::leaving::FormerServers;
 use super::{Ctx, Input, State, Timer};
 use crate::Name;
 use crate::config::{self, Config, Problem};
@@ -119,6 +120,7 @@ impl State {
         config: Arc<Config>,
         ctx: &mut Ctx,
     ) -> (Vec<PendingTransition>, Vec<CheckId>) {
+        let former = self.servers_in_service(ctx);
         self.config = config;
         let mut old: BTreeMap<_, _> = self.backends.take().map(|b| (Arc::clone(&b.name), b)).collect();
         let mut checks = CheckIndex::default();
@@ -137,7 +139,7 @@ impl State {
                 ctx.event(Kind::Backend { name, address: gone.address, transition });
             }
         }
-        self.install_frontends(ctx);
+        self.install_frontends(former, ctx);
         (transitions, removed)
     }
 
@@ -221,7 +223,7 @@ impl State {
         }
     }
 
-    fn install_frontends(&mut self, ctx: &mut Ctx) {
+    fn install_frontends(&mut self, mut former: FormerServers, ctx: &mut Ctx) {
         let config = Arc::clone(&self.config);
         let mut old: BTreeMap<_, _> = self.frontends.take().map(|f| (Arc::clone(&f.name), f)).collect();
         let mut vips = BTreeMap::new();
@@ -238,6 +240,7 @@ impl State {
                 config: Arc::clone(wanted),
                 slots: Vec::new(),
                 hold: self.vpp.is_enabled().then_some(StartupHold::frozen(now, now)),
+                leaving: Vec::new(),
                 state: FrontendState::Unknown,
                 since: ctx.now.wall,
                 active: None,
@@ -250,6 +253,7 @@ impl State {
             if slots.iter().any(|slot| slot.is_served) {
                 frontend.hold.get_or_insert(StartupHold::following(now));
             }
+            frontend.leaving = self.leaving_servers(wanted, &slots, former.remove(&wanted.vip), now);
             frontend.vip = wanted.vip;
             frontend.config = Arc::clone(wanted);
             frontend.slots = slots;

@@ -21,6 +21,7 @@ struct FrontendWarnings {
     vpp_disconnected: Option<String>,
     prober_disconnected: Option<String>,
     stale: Option<String>,
+    leaving: Option<String>,
     conf_rejected: Option<String>,
     vip_conflict: Option<String>,
     sync_failed: Option<String>,
@@ -126,12 +127,13 @@ impl State {
         let table_length =
             found.and_then(|vip| vip.table_length).unwrap_or_else(|| frontend.config.created_table_length());
         let drift = self.drift_warning(&frontend.vip, now.mono);
-        let warnings = FrontendWarnings { drift, ..self.warnings(frontend, found, table_length) };
+        let leaving = self.leaving_warning(frontend, now.mono);
+        let warnings = FrontendWarnings { drift, leaving, ..self.warnings(frontend, found, table_length) };
         FrontendView {
             name: Arc::clone(&frontend.name),
             state: frontend.state,
             since: frontend.since,
-            startup_done: frontend.hold.is_none(),
+            startup_done: !frontend.is_held(),
             active_pool: frontend.active,
             pools: frontend.config.pools.iter().enumerate().map(pool).collect(),
             table_length,
@@ -165,6 +167,7 @@ impl State {
             prober_disconnected: prober_disconnected
                 .then(|| "the prober is not connected: health stays as it was".into()),
             stale: self.stale_warning(frontend),
+            leaving: None,
             conf_rejected: self
                 .heap
                 .excess()
@@ -187,6 +190,7 @@ impl FrontendWarnings {
             self.vpp_disconnected,
             self.prober_disconnected,
             self.stale,
+            self.leaving,
             self.conf_rejected,
             self.vip_conflict,
             self.sync_failed,

@@ -43,10 +43,10 @@ impl State {
         self.backends[slot.backend].tracker.health() == Health::Unknown
     }
 
-    /// Recomputes all frontends with a hold.
+    /// Recomputes all frontends with a hold or with leaving servers.
     pub(super) fn refresh_held_frontends(&mut self, ctx: &mut Ctx) {
         for index in 0..self.frontends.len() {
-            if self.frontends[index].hold.is_some() {
+            if self.frontends[index].is_held() {
                 self.refresh_frontend(index, ctx);
             }
         }

@@ -71,10 +71,23 @@ fn check_prediction(frontend: &FrontendView, member: &MemberView, lines: &[Expla
             FailoverMember { pool, health, weight: m.weight, keeps_weight: m.effective > 0 },
         )
     });
-    let (is_it, members): (Vec<_>, Vec<_>) = members.unzip();
+    let (is_it, mut members): (Vec<_>, Vec<_>) = members.unzip();
+    let mut all = frontend.pools.iter().flat_map(|pool| &pool.backends);
+    if let Some(pool) = frontend.active_pool.filter(|_| all.all(|m| m.effective == 0)) {
+        // Only leaving servers serve. They stay while a backend before this one is unknown, if they were before it as well.
+        let at = is_it.iter().position(|it| *it).unwrap();
+        let pool_of_it = members[at].pool;
+        let is_undecided =
+            |m: &FailoverMember| m.pool < pool_of_it && m.health == Health::Unknown && m.weight > 0;
+        if pool < pool_of_it && members.iter().any(is_undecided) {
+            members.push(FailoverMember { pool, health: Health::Up, weight: 1, keeps_weight: true });
+        }
+    }
     // A hold that follows health waits for no unknown backend, and keeps the weight of one.
     let mut all = frontend.pools.iter().flat_map(|pool| &pool.backends);
-    let waits = !frontend.startup_done && !all.any(|m| m.health == Health::Unknown && m.effective > 0);
+    let leaves = frontend.warnings.iter().any(|warning| warning.contains("servers that left"));
+    let waits =
+        !frontend.startup_done && !leaves && !all.any(|m| m.health == Health::Unknown && m.effective > 0);
     let weights = decide(&members, waits).weights;
     let at = is_it.iter().position(|it| *it).unwrap();
     let prediction = if weights[at] > 0 { "once up it has" } else { "once up it stands by with" };

@@ -82,10 +82,19 @@ impl<'a> FrontendContext<'a> {
 
     /// Reports whether a backend of that pool would be effective once up.
     fn would_serve(&self, pool: usize) -> bool {
+        let undecided = |s: &FrontendSlot| s.pool < pool && s.weight > 0 && self.health(s) == Health::Unknown;
         match self.decision.active {
+            Some(active) if self.only_leaving_serve() => {
+                pool <= active || !self.frontend.slots.iter().any(undecided)
+            }
             Some(active) => pool <= active,
             None => self.awaited(pool).next().is_none(),
         }
+    }
+
+    /// Reports whether only servers that have left the frontend have weight.
+    fn only_leaving_serve(&self) -> bool {
+        !self.frontend.leaving.is_empty() && self.slots().all(|(_, effective)| effective == 0)
     }
 
     /// Returns the reason of a backend's effective weight.
@@ -137,9 +146,11 @@ impl<'a> FrontendContext<'a> {
             };
             list(self.slots_of(pool).filter(|s| !self.can_serve(s)).map(reason))
         };
-        let can = || format!("{able} of {all} can");
+        let has_leaving = self.frontend.leaving.iter().any(|server| server.pool == pool);
+        let besides = if has_leaving { " besides leaving servers" } else { "" };
+        let can = || format!("{able} of {all} can{besides}");
         match self.decision.active {
-            _ if all == 0 => format!("{name} has no backends"),
+            active if all == 0 && (active != Some(pool) || !has_leaving) => format!("{name} has no backends"),
             Some(active) if active == pool && able == all => format!("{name} serves: {}{stale}", can()),
             Some(active) if active == pool => format!("{name} serves: {} ({}){stale}", can(), unable()),
             Some(active) if active < pool => {

@@ -32,6 +32,7 @@ impl<'a> Explanation<'a> {
             );
         }
         self.add_if(Topic::Startup, context.hold());
+        self.add_if(Topic::Startup, context.leaving());
         let is_fresh = self.state.observed.is_fresh();
         for (slot, effective) in context.slots() {
             let (backend, pool) = (context.name(slot), context.pool_name(slot.pool));
@@ -74,8 +75,12 @@ impl<'a> Explanation<'a> {
             }
             FrontendState::Unknown if context.decision.active.is_some() => {
                 let serving = context.slots().filter(|(_, weight)| *weight > 0);
-                let names = list(serving.map(|(s, _)| context.name(s)));
-                format!("VPP keeps serving with {names}, of which nothing is known yet")
+                let names = serving.map(|(s, _)| String::from(context.name(s)));
+                let leaving = frontend.leaving.iter().map(|server| format!("{}", server.address));
+                format!(
+                    "VPP keeps serving with {}, of which nothing is known yet",
+                    list(names.chain(leaving))
+                )
             }
             FrontendState::Unknown if frontend.slots.is_empty() => "it has no backends".into(),
             FrontendState::Unknown => {

@@ -1,13 +1,13 @@
-//! Explanation of a startup hold: its reason and its end.
+//! Explanation of a startup hold and of leaving servers: their reasons and their ends.
 
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::super::frontends::{FrontendSlot, StartupHold};
+use super::super::frontends::{AwaitedEvent, FrontendSlot, StartupHold};
 use super::context::FrontendContext;
-use super::format::{Age, known, until};
+use super::format::{Age, known, list, until};
 
 impl FrontendContext<'_> {
     /// Returns the effect and the end of the frontend's hold.
@@ -15,6 +15,26 @@ impl FrontendContext<'_> {
         let hold = self.frontend.hold?;
         let (name, age) = (&self.frontend.name, Age(self.now.mono - hold.since));
         Some(format!("{name} is held for {age}: {}, until {}", self.hold_effect(hold), self.hold_end(hold)))
+    }
+
+    /// Returns the leaving servers, and the event after which they leave.
+    pub fn leaving(&self) -> Option<String> {
+        let (leaving, now) = (&self.frontend.leaving, self.now.mono);
+        let last = leaving.iter().map(|server| server.until).max()?;
+        let servers = list(leaving.iter().map(|server| server.address));
+        let names = |slots: &[&FrontendSlot]| {
+            let one_of = if slots.len() > 1 { "one of " } else { "" };
+            format!("{one_of}{} is up", list(slots.iter().map(|slot| self.name(slot))))
+        };
+        let event = match self.state.awaited(self.frontend, now)? {
+            AwaitedEvent::MinDelay => "startup-min-delay is over".into(),
+            AwaitedEvent::Recovery(slots) => names(&slots),
+            AwaitedEvent::Verdict(slots) => format!("{} or all are known to be down", names(&slots)),
+        };
+        let (name, left) = (&self.frontend.name, until(last - now));
+        Some(format!(
+            "servers that left {name} keep their weight: {servers}, until {event}, at the latest in {left}"
+        ))
     }
 
     fn hold_effect(&self, hold: StartupHold) -> &'static str {

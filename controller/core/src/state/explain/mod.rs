@@ -21,7 +21,7 @@ mod tests;
 mod vpp;
 
 use context::FrontendContext;
-pub(super) use format::list;
+pub(super) use format::{list, until};
 
 /// One line of an explanation.
 #[derive(Clone, Debug, Eq, PartialEq)]
