@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use maglev_ipc::check::{MAX_BUNDLE, MAX_BUNDLES, MAX_INTERVAL, MIN_INTERVAL};
 use maglev_ipc::message::MAX_BATCH;
+use maglev_ipc::regexp::{MAX_REGEXPS, RegexpSet};
 use maglev_ipc::{
     Check, CheckId, ProbeKind, RejectReason, Schedule, TlsHandshake, TlsVerify, ToController, VERSION,
 };
@@ -95,16 +96,31 @@ impl ReceivedSet {
 }
 
 /// Summary of the active set: enough to validate amendments and to enforce the limits.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ActiveSet {
     /// Rate of each check in thousandths of a probe per second; `None` for a rejected check.
     checks: HashMap<CheckId, Option<u64>>,
     /// Numbers of the bundles in [`tls::TlsConfigs`].
     bundles: HashMap<u32, u32>,
+    /// Regular expressions.
+    regexps: RegexpSet,
     /// Number of accepted checks.
     accepted: usize,
     /// Total rate of accepted checks, in thousandths of a probe per second.
     rate: u64,
+}
+
+impl Default for ActiveSet {
+    fn default() -> Self {
+        Self {
+            checks: HashMap::new(),
+            bundles: HashMap::new(),
+            // An amendment may replace all expressions of a configuration.
+            regexps: RegexpSet::new(2 * MAX_REGEXPS),
+            accepted: 0,
+            rate: 0,
+        }
+    }
 }
 
 /// A set or an amendment that is being received.
@@ -214,20 +230,21 @@ impl StagedSet {
     /// # Errors
     /// The generation is not the one that began.
     pub fn commit(
-        self,
+        mut self,
         generation: u64,
         configs: &mut tls::TlsConfigs,
     ) -> Result<(ReceivedSet, ActiveSet), ProtocolError> {
         if generation != self.set.generation {
             return Err(ProtocolError::UnexpectedMessage("Commit of another generation"));
         }
+        self.active.regexps.forget_unused();
         configs.retain(&self.active.bundles.values().copied().collect());
         Ok((self.set, self.active))
     }
 
     /// Applies the limits to a check, and prepares its probes.
     fn admit(
-        &self,
+        &mut self,
         interval: Duration,
         mut check: Check,
         configs: &mut tls::TlsConfigs,
@@ -243,7 +260,7 @@ impl StagedSet {
             return Err(RejectReason::Limit { what: format!("--max-rate {}", self.limits.max_rate) });
         }
         self.resolve_bundle(&mut check)?;
-        let plan = ProbePlan::compile(&check, configs)?;
+        let plan = ProbePlan::compile(&check, configs, &mut self.active.regexps)?;
         Ok((check, plan))
     }
 

@@ -17,8 +17,7 @@ pub enum BodyFraming {
 /// A body that is being received.
 #[derive(Debug)]
 pub struct BodyDecoder {
-    bytes: Vec<u8>,
-    /// Number of bytes to keep.
+    /// Number of bytes that matter.
     wanted: usize,
     /// Number of decoded bytes.
     decoded: u64,
@@ -53,7 +52,7 @@ enum DecodeState {
 }
 
 impl BodyDecoder {
-    /// Returns a decoder that keeps the first `wanted` bytes.
+    /// Returns a decoder of a body of which the first `wanted` bytes matter.
     pub fn new(framing: BodyFraming, wanted: usize) -> Self {
         let state = match framing {
             BodyFraming::Length(0) => DecodeState::Complete,
@@ -61,17 +60,12 @@ impl BodyDecoder {
             BodyFraming::UntilClose => DecodeState::UntilClose,
             BodyFraming::Chunked => DecodeState::Size(None),
         };
-        Self { bytes: Vec::new(), wanted, decoded: 0, state, overhead: 0 }
-    }
-
-    /// Returns the wanted bytes received so far.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        Self { wanted, decoded: 0, state, overhead: 0 }
     }
 
     /// Returns true if all wanted bytes have arrived.
     pub fn has_wanted(&self) -> bool {
-        self.bytes.len() >= self.wanted
+        self.decoded >= self.wanted as u64
             || matches!(
                 self.state,
                 DecodeState::Complete
@@ -87,14 +81,24 @@ impl BodyDecoder {
         matches!(self.state, DecodeState::Complete)
     }
 
-    /// Returns true if the end is unknown, or more than `limit` bytes from the beginning.
-    pub fn ends_beyond(&self, limit: usize) -> bool {
+    /// Returns true if the body ends with the connection, and has no other end.
+    pub fn has_open_end(&self) -> bool {
+        matches!(self.state, DecodeState::UntilClose)
+    }
+
+    /// Returns true if more than `limit` bytes have been or will be decoded, or the body is malformed.
+    pub fn is_longer_than(&self, limit: usize) -> bool {
         let ahead = match self.state {
-            DecodeState::UntilClose | DecodeState::Broken => return true,
+            DecodeState::Broken => return true,
             DecodeState::Plain(left) | DecodeState::Chunk(left) => left,
             _ => 0,
         };
         self.decoded.saturating_add(ahead) > limit as u64
+    }
+
+    /// Returns true if the end is unknown, or more than `limit` bytes from the beginning.
+    pub fn ends_beyond(&self, limit: usize) -> bool {
+        self.has_open_end() || self.is_longer_than(limit)
     }
 
     /// Returns true if the body is complete when the connection ends now.
@@ -102,19 +106,19 @@ impl BodyDecoder {
         matches!(self.state, DecodeState::UntilClose | DecodeState::Complete)
     }
 
-    /// Decodes received bytes. Returns the number of bytes that belong to the body.
+    /// Decodes received bytes, and passes the wanted ones to `take`. Returns the number of bytes that belong to the body.
     ///
     /// # Errors
     /// A chunk is malformed before all wanted bytes have arrived.
-    pub fn feed(&mut self, bytes: &[u8]) -> Result<usize, &'static str> {
+    pub fn feed(&mut self, bytes: &[u8], mut take: impl FnMut(&[u8])) -> Result<usize, &'static str> {
         let mut left = bytes;
         while let Some((first, rest)) = left.split_first() {
             left = match self.state {
                 DecodeState::Complete => break,
                 DecodeState::Broken => &[],
-                DecodeState::UntilClose => self.consume(left, u64::MAX).1,
+                DecodeState::UntilClose => self.consume(left, u64::MAX, &mut take).1,
                 DecodeState::Plain(length) => {
-                    let (taken, rest) = self.consume(left, length);
+                    let (taken, rest) = self.consume(left, length, &mut take);
                     self.state = if taken == length {
                         DecodeState::Complete
                     } else {
@@ -123,7 +127,7 @@ impl BodyDecoder {
                     rest
                 }
                 DecodeState::Chunk(length) => {
-                    let (taken, rest) = self.consume(left, length);
+                    let (taken, rest) = self.consume(left, length, &mut take);
                     self.state = if taken == length {
                         DecodeState::ChunkEnd
                     } else {
@@ -136,9 +140,12 @@ impl BodyDecoder {
                         self.state = state;
                         rest
                     }
-                    Err(why) if !self.has_wanted() => return Err(why),
-                    Err(_) => {
+                    Err(why) => {
+                        let had_wanted = self.has_wanted();
                         self.state = DecodeState::Broken;
+                        if !had_wanted {
+                            return Err(why);
+                        }
                         &[]
                     }
                 },
@@ -174,12 +181,12 @@ impl BodyDecoder {
         })
     }
 
-    /// Consumes up to `limit` bytes, and keeps the wanted ones. Returns the number of consumed bytes, and the rest.
-    fn consume<'a>(&mut self, bytes: &'a [u8], limit: u64) -> (u64, &'a [u8]) {
+    /// Consumes up to `limit` bytes, and takes the wanted ones. Returns the number of consumed bytes, and the rest.
+    fn consume<'a>(&mut self, bytes: &'a [u8], limit: u64, take: &mut impl FnMut(&[u8])) -> (u64, &'a [u8]) {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let (taken, rest) = bytes.split_at(bytes.len().min(limit));
-        let room = self.wanted - self.bytes.len();
-        self.bytes.extend_from_slice(&taken[..taken.len().min(room)]);
+        let room = usize::try_from((self.wanted as u64).saturating_sub(self.decoded)).unwrap_or(usize::MAX);
+        take(&taken[..taken.len().min(room)]);
         self.decoded += taken.len() as u64;
         (taken.len() as u64, rest)
     }
@@ -202,17 +209,17 @@ mod tests {
         piece: usize,
     ) -> (Vec<u8>, bool, Option<usize>, &'static str) {
         let mut body = BodyDecoder::new(framing, 100);
-        let mut taken = 0;
+        let (mut kept, mut taken) = (Vec::new(), 0);
         for piece in bytes.chunks(piece) {
-            match body.feed(piece) {
+            match body.feed(piece, |bytes| kept.extend_from_slice(bytes)) {
                 Ok(length) => taken += length,
-                Err(why) => return (body.bytes, false, None, why),
+                Err(why) => return (kept, false, None, why),
             }
         }
         let whole = body.is_complete().then_some(taken);
         assert!(whole.is_none() || body.has_wanted(), "{bytes:?}");
         let fault = if body.ends_beyond(LIMIT) { "beyond" } else { "" };
-        (body.bytes.clone(), body.has_wanted(), whole, fault)
+        (kept, body.has_wanted(), whole, fault)
     }
 
     #[test]
@@ -273,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn only_wanted_bytes_are_kept() {
+    fn only_wanted_bytes_are_taken() {
         for framing in [BodyFraming::UntilClose, BodyFraming::Length(u64::MAX), BodyFraming::Length(1000)] {
             let (bytes, enough, _, _) = decode(framing, &[b'x'; 1000], 64);
             assert_eq!((bytes.len(), enough), (100, true));

@@ -1,21 +1,26 @@
-//! HTTP/1.1 as far as a probe needs it (RFC 9112): one `GET`, and a verdict on the response. No IO. At most [`MAX_HEAD`] and
-//! [`MAX_BODY`] bytes are kept.
+//! HTTP/1.1 as far as a probe needs it (RFC 9112): one `GET`, and a verdict on the response. No IO. At most [`MAX_HEAD`] bytes
+//! of an incomplete head are kept, and of a body only an excerpt.
 
+mod body_match;
 mod head;
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
-use maglev_ipc::{HttpCheck, OutcomeCode, OutcomeDetail, RejectReason, regexp};
-use regex_lite::Regex;
+use maglev_ipc::regexp::{BodyRegexp, RegexpSet};
+use maglev_ipc::{HttpCheck, OutcomeCode, OutcomeDetail, RejectReason};
 
 use super::body::BodyDecoder;
 use crate::verdict::Verdict;
+use body_match::BodyMatch;
 use head::ResponseHead;
 
 /// Maximum size of a response head, including interim responses, in bytes.
-pub const MAX_HEAD: usize = 16 * 1024;
+pub const MAX_HEAD: usize = 64 * 1024;
 /// Size of the part of the body that the regular expression sees, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;
+/// Detail of a response whose head exceeds [`MAX_HEAD`].
+const HEAD_TOO_LONG: &str = "the head is larger than 64 KiB";
 /// First bytes of every response.
 const MAGIC: &[u8] = b"HTTP/1.";
 
@@ -25,7 +30,7 @@ pub struct HttpRequest {
     /// The encoded request.
     pub bytes: Box<[u8]>,
     http: HttpCheck,
-    body: Option<Regex>,
+    body: Option<Arc<BodyRegexp>>,
 }
 
 impl HttpRequest {
@@ -33,10 +38,11 @@ impl HttpRequest {
     ///
     /// # Errors
     /// The regular expression does not compile.
-    pub fn compile(http: &HttpCheck) -> Result<Self, RejectReason> {
-        let body = http.body.as_deref().map(compile_regexp).transpose()?;
+    pub fn compile(http: &HttpCheck, regexps: &mut RegexpSet) -> Result<Self, RejectReason> {
+        let body = http.body.as_deref().map(|pattern| regexps.compile(pattern)).transpose();
+        let body = body.map_err(|why| RejectReason::Invalid(format!("response-regexp: {why}")))?;
         let bytes = format!(
-            "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: vpp-maglev/{}\r\nAccept: */*\r\n{}\r\n",
+            "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: vpp-maglev/{}\r\nAccept: */*\r\nAccept-Encoding: identity\r\n{}\r\n",
             http.path,
             http.host,
             env!("CARGO_PKG_VERSION"),
@@ -50,10 +56,6 @@ impl HttpRequest {
     pub const fn keep_alive_requests(&self) -> Option<NonZeroU32> {
         self.http.keep_alive
     }
-}
-
-fn compile_regexp(pattern: &str) -> Result<Regex, RejectReason> {
-    regexp::compile(pattern).map_err(|why| RejectReason::Invalid(format!("response-regexp: {why}")))
 }
 
 /// A response that is being received. After the verdict it is read up to its end, where the next response will begin.
@@ -74,6 +76,10 @@ pub struct HttpResponse {
     /// Status of the final response.
     status: u16,
     body: Option<BodyDecoder>,
+    /// Match of the body, until there is a verdict.
+    body_match: Option<BodyMatch>,
+    /// True if the server has closed the connection.
+    has_ended: bool,
 }
 
 /// Availability of the connection for another request.
@@ -83,7 +89,9 @@ pub enum Reuse {
     Ready,
     /// The end of the response is outstanding.
     Pending,
-    /// The connection cannot be reused.
+    /// The connection cannot be reused. The server is to close it, and little is left to read.
+    Closing,
+    /// The connection cannot be reused, and is closed at once.
     No,
 }
 
@@ -92,7 +100,7 @@ impl HttpResponse {
     pub fn feed(&mut self, request: &HttpRequest, bytes: &[u8]) -> Option<Verdict> {
         self.has_begun |= !bytes.is_empty();
         if self.body.is_some() || self.is_judged {
-            return self.feed_body(request, bytes);
+            return self.feed_body(bytes);
         }
         let room = MAX_HEAD.saturating_sub(self.interim + self.head.len());
         let (fits, rest) = bytes.split_at(bytes.len().min(room));
@@ -105,16 +113,16 @@ impl HttpResponse {
         match self.parse_heads(request, heads) {
             Err(verdict) => self.fail(verdict),
             Ok((Some(verdict), body)) => {
-                self.feed_body(request, body);
-                self.feed_body(request, rest);
+                self.feed_body(body);
+                self.feed_body(rest);
                 Some(verdict)
             }
             Ok((None, body)) if self.body.is_some() => {
-                let verdict = self.feed_body(request, body);
-                let later = self.feed_body(request, rest);
+                let verdict = self.feed_body(body);
+                let later = self.feed_body(rest);
                 verdict.or(later)
             }
-            Ok((None, _)) if fits.len() == room => self.fail(invalid_response("the head is too long")),
+            Ok((None, _)) if fits.len() == room => self.fail(invalid_response(HEAD_TOO_LONG)),
             Ok((None, unparsed)) => {
                 let parsed = heads.len() - unparsed.len();
                 if partial.is_empty() {
@@ -129,17 +137,19 @@ impl HttpResponse {
     }
 
     /// Handles the end of the connection. Returns the verdict, if there was none before.
-    pub fn finish(&mut self, request: &HttpRequest) -> Option<Verdict> {
+    pub fn finish(&mut self) -> Option<Verdict> {
         self.is_persistent = false;
+        self.has_ended = true;
         if self.is_judged {
             return None;
         }
         self.is_judged = true;
         Some(match &self.body {
-            Some(body) if body.may_end_here() => judge_body(request, self.status, body),
+            Some(body) if body.may_end_here() => self.judge_body(),
             Some(_) => invalid_response("connection closed within the body"),
-            None if self.has_begun => invalid_response("connection closed within the head"),
-            None => invalid_response("connection closed before an answer"),
+            None if !self.has_begun => invalid_response("connection closed before an answer"),
+            None if self.head.is_empty() => invalid_response("connection closed before a final answer"),
+            None => invalid_response("connection closed within the head"),
         })
     }
 
@@ -151,9 +161,13 @@ impl HttpResponse {
     /// Describes the missing part, for a timeout.
     pub fn missing_part(&self) -> &'static str {
         match &self.body {
+            Some(body) if body.has_open_end() => {
+                "no end of the body: it has no length, and the connection stays open"
+            }
             Some(_) => "no whole body",
-            None if self.head.is_empty() => "no answer",
-            None => "no whole head",
+            None if !self.head.is_empty() => "no whole head",
+            None if self.interim > 0 => "no final answer",
+            None => "no answer",
         }
     }
 
@@ -172,6 +186,7 @@ impl HttpResponse {
                     Reuse::Pending
                 }
             }
+            Some(body) if !self.has_ended && !body.is_longer_than(MAX_BODY) => Reuse::Closing,
             _ => Reuse::No,
         }
     }
@@ -197,7 +212,7 @@ impl HttpResponse {
                 self.searched = 0;
                 continue;
             }
-            return Ok((self.begin_body(request, &head), bytes));
+            return Ok((self.begin_body(request, head), bytes));
         }
     }
 
@@ -214,49 +229,59 @@ impl HttpResponse {
         end
     }
 
-    fn begin_body(&mut self, request: &HttpRequest, head: &ResponseHead) -> Option<Verdict> {
+    fn begin_body(&mut self, request: &HttpRequest, head: ResponseHead) -> Option<Verdict> {
         let status = OutcomeDetail::Status(head.status);
         let verdict = match &request.body {
             _ if !request.http.passes(head.status) => Some(Verdict::new(OutcomeCode::L7Sts, status)),
             None => Some(Verdict::new(OutcomeCode::L7Ok, status)),
-            Some(_) => None,
+            Some(regexp) => {
+                self.body_match = Some(BodyMatch::new(regexp.clone(), head.coding));
+                None
+            }
         };
         self.status = head.status;
         self.is_judged = verdict.is_some();
         self.is_persistent = head.is_persistent && request.keep_alive_requests().is_some();
-        if !self.is_judged || self.is_persistent {
-            self.body = Some(BodyDecoder::new(head.framing, if self.is_judged { 0 } else { MAX_BODY }));
-        }
+        self.body = Some(BodyDecoder::new(head.framing, if self.is_judged { 0 } else { MAX_BODY }));
         verdict
     }
 
-    fn feed_body(&mut self, request: &HttpRequest, bytes: &[u8]) -> Option<Verdict> {
-        let body = self.body.as_mut()?;
-        match body.feed(bytes) {
-            // Bytes after the body answer no request, so the connection is out of step.
-            Ok(taken) => self.is_persistent &= taken == bytes.len(),
-            Err(why) if !self.is_judged => return self.fail(invalid_response(why)),
-            Err(_) => return None,
-        }
-        if self.is_judged || !body.has_wanted() {
+    fn feed_body(&mut self, bytes: &[u8]) -> Option<Verdict> {
+        let Self { body: Some(body), body_match, .. } = self else { return None };
+        let fed = body.feed(bytes, |bytes| {
+            if let Some(body_match) = body_match {
+                body_match.feed(bytes);
+            }
+        });
+        // Bytes after the body answer no request, so the connection is out of step.
+        self.is_persistent &= fed == Ok(bytes.len());
+        let has_wanted = body.has_wanted();
+        let is_certain = body_match.as_ref().is_some_and(BodyMatch::is_certain);
+        if self.is_judged {
             return None;
         }
+        match fed {
+            _ if is_certain => {}
+            Err(why) => return self.fail(invalid_response(why)),
+            Ok(_) if has_wanted => {}
+            Ok(_) => return None,
+        }
         self.is_judged = true;
-        Some(judge_body(request, self.status, body))
+        Some(self.judge_body())
+    }
+
+    /// Returns the verdict on a body that ends here. The rest of it is not matched.
+    fn judge_body(&mut self) -> Verdict {
+        match self.body_match.take().and_then(|body_match| body_match.mismatch()) {
+            Some(why) => invalid_response(why),
+            None => Verdict::new(OutcomeCode::L7Ok, OutcomeDetail::Status(self.status)),
+        }
     }
 
     fn fail(&mut self, verdict: Verdict) -> Option<Verdict> {
         self.is_judged = true;
         self.is_persistent = false;
         Some(verdict)
-    }
-}
-
-fn judge_body(request: &HttpRequest, status: u16, body: &BodyDecoder) -> Verdict {
-    let text = String::from_utf8_lossy(body.bytes());
-    match &request.body {
-        Some(regexp) if !regexp.is_match(&text) => invalid_response("body does not match"),
-        _ => Verdict::new(OutcomeCode::L7Ok, OutcomeDetail::Status(status)),
     }
 }
 

@@ -16,6 +16,7 @@ pub mod stream;
 pub mod tcp;
 pub mod tls;
 
+use maglev_ipc::regexp::RegexpSet;
 use maglev_ipc::{Check, ConnectMode, ProbeKind, RejectReason};
 
 /// Everything prepared for the probes of one check, and state from one probe to the next.
@@ -37,16 +38,20 @@ impl ProbePlan {
     ///
     /// # Errors
     /// The check cannot be probed.
-    pub fn compile(check: &Check, configs: &mut tls::TlsConfigs) -> Result<Self, RejectReason> {
+    pub fn compile(
+        check: &Check,
+        configs: &mut tls::TlsConfigs,
+        regexps: &mut RegexpSet,
+    ) -> Result<Self, RejectReason> {
         match check.probe {
             ProbeKind::Icmp => Ok(Self::Icmp { answered: None }),
             ProbeKind::Tcp { mode: ConnectMode::HalfOpen, .. } => {
-                let stream = stream::StreamPlan::compile(check, configs)?;
+                let stream = stream::StreamPlan::compile(check, configs, regexps)?;
                 let (to, from) = stream.addresses();
                 Ok(Self::HalfOpen(half_open::SynPlan::new(to, from), Box::new(stream)))
             }
             ProbeKind::Tcp { mode: ConnectMode::Full, .. } | ProbeKind::Http { .. } => {
-                Ok(Self::Stream(Box::new(stream::StreamPlan::compile(check, configs)?)))
+                Ok(Self::Stream(Box::new(stream::StreamPlan::compile(check, configs, regexps)?)))
             }
         }
     }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use maglev_ipc::regexp::RegexpSet;
 use maglev_ipc::{
     Check, ConnectMode, HttpCheck, OutcomeCode, OutcomeDetail, ProbeKind, RejectReason, TlsHandshake,
 };
@@ -53,7 +54,11 @@ impl StreamPlan {
     ///
     /// # Errors
     /// The check cannot be probed.
-    pub fn compile(check: &Check, configs: &mut tls::TlsConfigs) -> Result<Self, RejectReason> {
+    pub fn compile(
+        check: &Check,
+        configs: &mut tls::TlsConfigs,
+        regexps: &mut RegexpSet,
+    ) -> Result<Self, RejectReason> {
         let (port, tls, http): (u16, Option<&TlsHandshake>, Option<&HttpCheck>) = match &check.probe {
             ProbeKind::Icmp => (0, None, None),
             ProbeKind::Tcp { port, tls, .. } => (*port, tls.as_ref(), None),
@@ -66,7 +71,7 @@ impl StreamPlan {
             acknowledge: matches!(check.probe, ProbeKind::Tcp { mode: ConnectMode::Full, tls: None, .. }),
             reconnect: keep_alive.map(|every| ReconnectCountdown { every, left: None }),
             tls: tls.map(|tls| configs.plan(tls, http)).transpose()?,
-            request: http.map(HttpRequest::compile).transpose()?,
+            request: http.map(|http| HttpRequest::compile(http, regexps)).transpose()?,
         })
     }
 
@@ -376,7 +381,7 @@ fn exchange_http(
             other => other?,
         };
         if length == 0 {
-            return Ok(verdict.or(response.finish(request)));
+            return Ok(verdict.or(response.finish()));
         }
         verdict = verdict.or(response.feed(request, &buffer[..length]));
         if response.is_judged() && response.reuse() == Reuse::No {

@@ -14,6 +14,7 @@ use maglev_core::time::{MonoTime, Now, WallTime};
 use maglev_core::view::VppInfo;
 use maglev_ipc::bundle::certificates;
 use maglev_ipc::outcome::MAX_DETAIL;
+use maglev_ipc::regexp::RegexpSet;
 use maglev_ipc::{OutcomeDetail, ToProber, VERSION};
 use maglev_ipc_link::{batch_checks, codec};
 use maglev_vpp::message::{
@@ -261,8 +262,8 @@ pub fn within_limits(set: &maglevd_prober::set::ReceivedSet, limits: ProbeLimits
         member.check.validate().expect("what is probed is within its bounds");
         rate += 1.0 / member.interval.as_secs_f64();
         if let maglev_ipc::ProbeKind::Http { http, .. } = &member.check.probe {
-            let request =
-                maglevd_prober::probe::http::HttpRequest::compile(http).expect("it was compiled before");
+            let request = maglevd_prober::probe::http::HttpRequest::compile(http, &mut RegexpSet::new(1))
+                .expect("it was compiled before");
             let lines = request.bytes.split(|byte| *byte == b'\n').count();
             assert_eq!(lines, if http.keep_alive.is_some() { 6 } else { 7 }, "nothing is smuggled in");
         }

@@ -86,16 +86,21 @@ const SERVERS: [OddServer; 31] = [
     (
         "endless-headers",
         |s| pour(s, b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
-        "L7RSP the head is too long",
+        "L7RSP the head is larger than 64 KiB",
         Status,
     ),
     (
         "giant-header",
         |s| pour(s, b"HTTP/1.1 200 OK\r\nX: ", b"yyyyyyyy"),
-        "L7RSP the head is too long",
+        "L7RSP the head is larger than 64 KiB",
         Status,
     ),
-    ("endless-100", |s| pour(s, b"", b"HTTP/1.1 100 Continue\r\n\r\n"), "L7RSP the head is too long", Status),
+    (
+        "endless-100",
+        |s| pour(s, b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        "L7RSP the head is larger than 64 KiB",
+        Status,
+    ),
     (
         "chunk-nonsense",
         |s| say(s, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nwell\r\n"),
@@ -246,7 +251,7 @@ const REUSED: [OddServer; 7] = [
             read_request(s)?;
             pour(s, b"HTTP/1.1 200 OK\r\n", b"X: y\r\n")
         },
-        "L7RSP the head is too long",
+        "L7RSP the head is larger than 64 KiB",
         Status,
     ),
 ];

@@ -11,8 +11,8 @@ use core::fmt;
 use super::file::{self, File, Maglev};
 use super::{Backend, Config};
 use crate::Name;
-use bundle::Bundles;
 use frontend::Frontends;
+use healthcheck::SharedParts;
 
 mod api;
 mod bundle;
@@ -121,9 +121,9 @@ fn config(scope: &mut Scope<'_>, file: &Maglev, read: &mut Read<'_>) -> Option<C
     let netns = netns(&mut probes.at("netns"), file.healthchecker.netns.as_deref());
     let lb = lb::lb(&mut scope.at("vpp").at("lb"), file);
 
-    let mut bundles = Bundles::new(read);
+    let mut shared = SharedParts::new(read);
     let healthchecks = named(&mut scope.at("healthchecks"), &file.healthchecks, |scope, _, check| {
-        healthcheck::healthcheck(scope, check, &mut bundles).map(Arc::new)
+        healthcheck::healthcheck(scope, check, &mut shared).map(Arc::new)
     });
     let backends = named(&mut scope.at("backends"), &file.backends, |scope, _, backend| {
         self::backend(scope, backend, file)

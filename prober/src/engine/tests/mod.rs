@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use maglev_ipc::regexp::RegexpSet;
 use maglev_ipc::{
     Check, CheckId, ConnectMode, Outcome, OutcomeCode, ProbeKind, ProbeTimeout, ToController, ToProber,
     VERSION,
@@ -275,7 +276,7 @@ fn idle_engine() -> Engine {
 /// Starts a probe of each check, and returns the start time.
 fn start_probes(engine: &mut Engine, checks: impl Iterator<Item = Check>) -> Nanos {
     let accepted = (0..).zip(checks).map(|(id, check)| {
-        let plan = ProbePlan::compile(&check, &mut engine.configs).unwrap();
+        let plan = ProbePlan::compile(&check, &mut engine.configs, &mut RegexpSet::new(1)).unwrap();
         AcceptedCheck { id: CheckId(id), interval: INTERVAL, stable_after: 1, check, plan }
     });
     let (accepted, now) = (accepted.collect(), clock::now());

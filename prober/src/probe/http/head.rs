@@ -1,9 +1,15 @@
 //! The head of an HTTP response: status, framing of the body, and persistence of the connection.
 
+use std::mem::MaybeUninit;
+
+use httparse::{Error, ParserConfig};
+
 use super::super::body::BodyFraming;
 
-/// Maximum number of headers.
-const MAX_HEADERS: usize = 64;
+/// Maximum number of header lines.
+const MAX_HEADERS: usize = 256;
+/// Longest name of a content coding that is shown, in bytes.
+const MAX_CODING: usize = 20;
 
 /// The part of a response head that a probe needs.
 #[derive(Debug, Eq, PartialEq)]
@@ -14,6 +20,8 @@ pub struct ResponseHead {
     pub framing: BodyFraming,
     /// True if the connection can certainly take another request after this response (RFC 9112 section 9.3).
     pub is_persistent: bool,
+    /// Compression of the body (`Content-Encoding`), if there is one.
+    pub coding: Option<String>,
 }
 
 /// Parses a complete head (RFC 9112 sections 4, 6.3 and 9.3).
@@ -21,14 +29,21 @@ pub struct ResponseHead {
 /// # Errors
 /// The reason why it is invalid.
 pub fn parse(head: &[u8]) -> Result<ResponseHead, String> {
-    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut response = httparse::Response::new(&mut headers);
-    response.parse(head).map_err(|error| format!("not an HTTP answer: {error}"))?;
+    // Most heads have few lines, so the places of the others are not initialized.
+    let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut response = httparse::Response::new(&mut []);
+    let parsed =
+        ParserConfig::default().parse_response_with_uninit_headers(&mut response, head, &mut headers);
+    parsed.map_err(|error| match error {
+        Error::TooManyHeaders => format!("more than {MAX_HEADERS} header lines"),
+        error => format!("not an HTTP answer: {error}"),
+    })?;
     let (Some(status), Some(version)) = (response.code, response.version) else {
         return Err("not an HTTP answer".to_owned());
     };
     let mut length = None;
     let mut codings = None;
+    let mut coding = None;
     // Another protocol follows 101.
     let mut is_persistent = version == 1 && status != 101;
     for header in response.headers.iter() {
@@ -37,11 +52,9 @@ pub fn parse(head: &[u8]) -> Result<ResponseHead, String> {
             is_persistent &= codings.is_none();
             codings = Some(header.value);
         } else if header.name.eq_ignore_ascii_case("content-length") {
-            let value = decimal(header.value).ok_or("content-length is no number")?;
-            if length.is_some_and(|length| length != value) {
-                return Err("two different content-lengths".to_owned());
-            }
-            length = Some(value);
+            length = Some(content_length(length, header.value)?);
+        } else if header.name.eq_ignore_ascii_case("content-encoding") {
+            coding = coding_name(header.value);
         } else if header.name.eq_ignore_ascii_case("connection") {
             is_persistent &= !list_contains(header.value, b"close");
         }
@@ -58,7 +71,27 @@ pub fn parse(head: &[u8]) -> Result<ResponseHead, String> {
         (None, None) => BodyFraming::UntilClose,
     };
     is_persistent &= framing != BodyFraming::UntilClose;
-    Ok(ResponseHead { status, framing, is_persistent })
+    Ok(ResponseHead { status, framing, is_persistent, coding })
+}
+
+/// Returns the length of a body. Proxies may have repeated it, in several headers or in one list (RFC 9110 section 8.6).
+fn content_length(mut known: Option<u64>, list: &[u8]) -> Result<u64, &'static str> {
+    const NO_NUMBER: &str = "content-length is no number";
+    for item in list.split(|byte| *byte == b',') {
+        let value = decimal(item).ok_or(NO_NUMBER)?;
+        if known.is_some_and(|known| known != value) {
+            return Err("two different content-lengths");
+        }
+        known = Some(value);
+    }
+    known.ok_or(NO_NUMBER)
+}
+
+/// Returns the name of a compression.
+fn coding_name(value: &[u8]) -> Option<String> {
+    let value = value.trim_ascii();
+    let name = &value[..value.len().min(MAX_CODING)];
+    (!name.is_empty() && !name.eq_ignore_ascii_case(b"identity")).then(|| name.escape_ascii().to_string())
 }
 
 /// Parses a decimal number.

@@ -9,13 +9,14 @@ use core::time::Duration;
 use maglev_ipc::check::{
     KEEP_ALIVE_REQUESTS, MAX_INTERVAL, MAX_REGEXP, MAX_TIMEOUT, MIN_INTERVAL, MIN_TIMEOUT,
 };
-use maglev_ipc::{ConnectMode, ProbeTimeout, regexp};
+use maglev_ipc::regexp::{MAX_REGEXPS, RegexpSet};
+use maglev_ipc::{ConnectMode, ProbeTimeout};
 use maglev_time::TextDuration;
 
 use super::super::file::{self, Params, ProbeType};
 use super::super::{Healthcheck, Probe, Tls, Verify};
 use super::bundle::Bundles;
-use super::{Scope, value};
+use super::{Read, Scope, value};
 
 /// Highest rise and fall.
 const MAX_COUNT: u32 = 1000;
@@ -24,10 +25,22 @@ const DEFAULT_KEEP_ALIVE_REQUESTS: u32 = 10;
 /// Default of `timeout-min`.
 const DEFAULT_TIMEOUT_MIN: Duration = Duration::from_millis(50);
 
+/// Parts that several healthchecks may share.
+pub struct SharedParts<'r, 'f> {
+    bundles: Bundles<'r, 'f>,
+    regexps: RegexpSet,
+}
+
+impl<'r, 'f> SharedParts<'r, 'f> {
+    pub fn new(read: &'r mut Read<'f>) -> Self {
+        Self { bundles: Bundles::new(read), regexps: RegexpSet::new(MAX_REGEXPS) }
+    }
+}
+
 pub fn healthcheck(
     scope: &mut Scope<'_>,
     check: &file::Healthcheck,
-    bundles: &mut Bundles<'_, '_>,
+    shared: &mut SharedParts<'_, '_>,
 ) -> Option<Healthcheck> {
     let kind = check.kind.or_else(|| scope.at("type").refuse("required: icmp, tcp, http or https"));
     let port = kind.and_then(|kind| port(&mut scope.at("port"), kind, check.port));
@@ -48,7 +61,7 @@ pub fn healthcheck(
         value::optional(check.probe_ipv4_src, |source| value::ipv4(&mut scope.at("probe-ipv4-src"), source));
     let source6 =
         value::optional(check.probe_ipv6_src, |source| value::ipv6(&mut scope.at("probe-ipv6-src"), source));
-    let probe = kind.and_then(|kind| probe(&mut scope.at("params"), kind, port, &check.params, bundles));
+    let probe = kind.and_then(|kind| probe(&mut scope.at("params"), kind, port, &check.params, shared));
 
     Some(Healthcheck {
         probe: probe?,
@@ -102,14 +115,14 @@ fn probe(
     kind: ProbeType,
     port: Option<u16>,
     params: &Params,
-    bundles: &mut Bundles<'_, '_>,
+    shared: &mut SharedParts<'_, '_>,
 ) -> Option<Probe> {
     let fitting = only_fitting(scope, kind, params);
     let probe = match kind {
         ProbeType::Icmp => Some(Probe::Icmp),
-        ProbeType::Tcp => tcp(scope, port, params, bundles),
-        ProbeType::Http => http(scope, port, params, |_| Some(None)),
-        ProbeType::Https => http(scope, port, params, |scope| tls(scope, params, bundles).map(Some)),
+        ProbeType::Tcp => tcp(scope, port, params, shared),
+        ProbeType::Http => http(scope, port, params, shared, false),
+        ProbeType::Https => http(scope, port, params, shared, true),
     };
     fitting.and(probe)
 }
@@ -118,10 +131,10 @@ fn tcp(
     scope: &mut Scope<'_>,
     port: Option<u16>,
     params: &Params,
-    bundles: &mut Bundles<'_, '_>,
+    shared: &mut SharedParts<'_, '_>,
 ) -> Option<Probe> {
     let tls = if params.tls == Some(true) {
-        tls(scope, params, bundles).map(Some)
+        tls(scope, params, shared).map(Some)
     } else {
         without_tls(scope, params).map(|()| None)
     };
@@ -143,7 +156,8 @@ fn http(
     scope: &mut Scope<'_>,
     port: Option<u16>,
     params: &Params,
-    tls: impl FnOnce(&mut Scope<'_>) -> Option<Option<Tls>>,
+    shared: &mut SharedParts<'_, '_>,
+    has_tls: bool,
 ) -> Option<Probe> {
     let path = params.path.as_deref().unwrap_or("/");
     let path = value::path(&mut scope.at("path"), path).map(|()| path.to_owned());
@@ -155,10 +169,10 @@ fn http(
         None => Some(vec![(200, 200)]),
     };
     let body = value::optional(params.response_regexp.as_deref(), |pattern| {
-        is_regexp(&mut scope.at("response-regexp"), pattern).map(|()| pattern.to_owned())
+        is_regexp(&mut scope.at("response-regexp"), pattern, &mut shared.regexps).map(|()| pattern.to_owned())
     });
     let keep_alive = keep_alive(scope, params);
-    let tls = tls(scope);
+    let tls = if has_tls { tls(scope, params, shared).map(Some) } else { Some(None) };
     Some(Probe::Http {
         port: port?,
         path: path?,
@@ -187,15 +201,15 @@ fn keep_alive(scope: &mut Scope<'_>, params: &Params) -> Option<Option<NonZeroU3
     }
 }
 
-fn is_regexp(scope: &mut Scope<'_>, pattern: &str) -> Option<()> {
-    match regexp::compile(pattern) {
+fn is_regexp(scope: &mut Scope<'_>, pattern: &str, regexps: &mut RegexpSet) -> Option<()> {
+    match regexps.compile(pattern) {
         Ok(_) => Some(()),
         Err(why) if pattern.len() > MAX_REGEXP => scope.refuse(why),
-        Err(why) => scope.refuse(format!("{pattern:?} is {why}")),
+        Err(why) => scope.refuse(format!("{pattern:?}: {why}")),
     }
 }
 
-fn tls(scope: &mut Scope<'_>, params: &Params, bundles: &mut Bundles<'_, '_>) -> Option<Tls> {
+fn tls(scope: &mut Scope<'_>, params: &Params, shared: &mut SharedParts<'_, '_>) -> Option<Tls> {
     let server_name = value::optional(params.server_name.as_deref(), |name| {
         value::server_name(&mut scope.at("server-name"), name).map(|()| name.to_owned())
     });
@@ -204,7 +218,7 @@ fn tls(scope: &mut Scope<'_>, params: &Params, bundles: &mut Bundles<'_, '_>) ->
         None if insecure => Some(Verify::Nothing),
         None => Some(Verify::System),
         Some(_) if insecure => scope.at("ca-file").refuse("excluded by insecure-skip-verify"),
-        Some(path) => bundles.load(&mut scope.at("ca-file"), path).map(Verify::Bundle),
+        Some(path) => shared.bundles.load(&mut scope.at("ca-file"), path).map(Verify::Bundle),
     };
     Some(Tls { server_name: server_name?, verify: verify? })
 }

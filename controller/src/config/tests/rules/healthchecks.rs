@@ -115,13 +115,10 @@ fn http_params() {
                 "response-code: \"299-200\" is neither a status code (100 to 599) nor a range like 200-299",
             ),
             (&many, "response-code: more than 32 codes and ranges"),
-            (
-                "response-regexp: \"(\"",
-                "response-regexp: \"(\" is not a regular expression: found open group without closing ')'",
-            ),
+            ("response-regexp: \"(\"", "response-regexp: \"(\": not a regular expression: unclosed group"),
             (
                 "response-regexp: \"UP.{0,200}db.{0,200}UP\"",
-                "response-regexp: \"UP.{0,200}db.{0,200}UP\" is larger than 32 KiB when compiled: use .* or smaller \
+                "response-regexp: \"UP.{0,200}db.{0,200}UP\": larger than 128 KiB when compiled: use * or + in place of \
                  repetitions {n,m}",
             ),
             (&pattern, "response-regexp: longer than 1024 bytes"),
