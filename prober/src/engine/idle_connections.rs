@@ -1,4 +1,4 @@
-//! Kept connections that wait for the next probe of their check.
+//! Connections that wait for the next probe of their check, or for the server to close them.
 
 use crate::probe::stream::ProbeStream;
 

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  ┌─► epoll_wait until the planned wakeup
-//!  │    1 begin_iteration      scheduler notes stalls, sockets get a new handshake budget
+//!  │    1 begin_iteration      scheduler notes stalls of the host, sockets get a new handshake budget
 //!  │    2 resume_handshakes    TLS steps deferred by the last iteration
 //!  │    3 dispatch             replies, connections, controller, signals
 //!  │         1024 events? then more may be queued: back to epoll_wait
@@ -136,6 +136,7 @@ impl Engine {
     pub fn run(&mut self) -> Result<Exit, Errno> {
         let mut events = vec![EpollEvent::empty(); EVENTS];
         let mut planned = clock::now();
+        let mut worked = clock::thread_time();
         loop {
             let wait = planned.saturating_sub(clock::now()).div_ceil(1_000_000);
             let timeout = EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::MAX);
@@ -144,8 +145,9 @@ impl Engine {
                 count => count?,
             };
             let now = clock::now();
-            self.scheduler.begin_iteration(planned, now);
-            self.sockets.begin_iteration();
+            let worked_before = std::mem::replace(&mut worked, clock::thread_time());
+            self.scheduler.begin_iteration(planned, now, worked.saturating_sub(worked_before));
+            self.sockets.begin_iteration(now);
             self.resume_handshakes(now);
             for event in &events[..count] {
                 if let Some(exit) = self.dispatch(*event, now) {
@@ -270,13 +272,18 @@ impl Engine {
         };
         let Some((plan, InFlightProbe::Stream(stream))) = self.scheduler.in_flight_mut(id) else { return };
         let Some(plan) = plan.stream() else { return };
-        if stream.is_handshaking(plan) && !self.sockets.take_handshake_budget() {
+        let is_handshaking = stream.is_handshaking(plan, events);
+        if is_handshaking && !self.sockets.take_handshake_budget() {
             if stream.defer_events(events) {
                 self.sockets.defer_handshake(token);
             }
             return;
         }
-        let verdict = match stream.advance(plan, events, &mut self.read_buffer, now) {
+        let end = stream.advance(plan, events, &mut self.read_buffer, now);
+        if is_handshaking {
+            self.sockets.limit_handshakes(clock::now());
+        }
+        let verdict = match end {
             None => return,
             Some(stream::StreamEnd::Verdict(verdict)) => verdict,
             Some(stream::StreamEnd::Stale) => match self.sockets.reopen(id, plan, stream) {

@@ -12,6 +12,7 @@ use super::receiver::RawReceiver;
 use super::{ICMP_V4, ICMP_V6, TCP_V4, TCP_V6};
 use crate::clock::Nanos;
 use crate::probe::half_open::SynProber;
+use crate::probe::http::Reuse;
 use crate::probe::icmp::IcmpProber;
 use crate::probe::stream::{self, ProbeStream};
 use crate::probe::{InFlightProbe, ProbePlan, tcp};
@@ -22,6 +23,8 @@ use crate::verdict::Verdict;
 /// Maximum number of TLS handshake steps per iteration; each costs as much as about five other probes. The rest waits for
 /// the next iteration, which follows at once, so that handshakes cannot starve other probes.
 const HANDSHAKE_BUDGET: u32 = 32;
+/// Time for handshakes per iteration. A step that checks a hostile chain of certificates may take all of it.
+const HANDSHAKE_TIME: Nanos = 10_000_000;
 
 /// All sockets but those of the controller.
 #[derive(Debug)]
@@ -37,6 +40,8 @@ pub struct ProbeSockets {
     max_connections: u64,
     /// Handshake steps left in this iteration. Handshakes in progress come first, so that no more begin than can finish.
     handshake_budget: u32,
+    /// Time at which the budget of this iteration ends.
+    handshakes_until: Nanos,
     /// Tokens of connections whose next handshake step is deferred.
     deferred_handshakes: VecDeque<u64>,
 }
@@ -63,15 +68,17 @@ impl ProbeSockets {
             connections: 0,
             max_connections,
             handshake_budget: HANDSHAKE_BUDGET,
+            handshakes_until: Nanos::MAX,
             deferred_handshakes: VecDeque::new(),
         })
     }
 
     /// Begins an iteration, with a new handshake budget.
-    pub const fn begin_iteration(&mut self) {
+    pub const fn begin_iteration(&mut self, now: Nanos) {
         self.icmp.loss.begin_iteration();
         self.syn.loss.begin_iteration();
         self.handshake_budget = HANDSHAKE_BUDGET;
+        self.handshakes_until = now.saturating_add(HANDSHAKE_TIME);
     }
 
     /// Starts a probe.
@@ -134,6 +141,13 @@ impl ProbeSockets {
         left.is_some()
     }
 
+    /// Ends the budget after a step, if the iteration has no time for another.
+    pub const fn limit_handshakes(&mut self, now: Nanos) {
+        if now >= self.handshakes_until {
+            self.handshake_budget = 0;
+        }
+    }
+
     /// Defers a handshake step to a later iteration.
     pub fn defer_handshake(&mut self, token: u64) {
         self.deferred_handshakes.push_back(token);
@@ -183,9 +197,14 @@ impl ProbeSockets {
         Ok(())
     }
 
-    /// Keeps the connection of a finished probe for the next one, or closes it.
+    /// Keeps the connection of a finished probe for the next one, or until the server closes it, or closes it now.
     pub fn keep_or_close(&mut self, slot: u32, plan: &stream::StreamPlan, stream: ProbeStream) {
-        if !(plan.keeps_connection() && stream.is_reusable() && self.idle.insert(slot, stream)) {
+        let is_kept = match stream.reuse() {
+            Reuse::Ready | Reuse::Pending => plan.keeps_connection(),
+            Reuse::Closing => true,
+            Reuse::No => false,
+        };
+        if !(is_kept && self.idle.insert(slot, stream)) {
             self.connections -= 1;
         }
     }

@@ -176,6 +176,11 @@ impl HttpResponse {
         self.is_judged
     }
 
+    /// Returns true if the server has ended the response by closing the connection.
+    pub const fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
     /// Returns the availability of the connection, after the verdict.
     pub fn reuse(&self) -> Reuse {
         match &self.body {

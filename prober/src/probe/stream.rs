@@ -133,6 +133,8 @@ struct Exchange {
     sent: usize,
     read: usize,
     response: HttpResponse,
+    /// True if the server has closed its side of the TCP connection.
+    is_closed: bool,
     /// End of validity of the certificate presented in this probe.
     not_after: Option<u64>,
 }
@@ -145,6 +147,16 @@ pub enum StreamEnd {
     /// The server closed a kept connection before it received the request, which says nothing about the server (RFC 9112
     /// section 9.3.1). The probe restarts on a new connection.
     Stale,
+}
+
+impl Drop for ProbeStream {
+    /// Resets the connection, unless all of the response was read and the server has closed it: then no program there sees an
+    /// error.
+    fn drop(&mut self) {
+        if !self.exchange.as_ref().is_some_and(|exchange| exchange.is_over()) {
+            tcp::reset(&self.socket);
+        }
+    }
 }
 
 impl ProbeStream {
@@ -229,9 +241,10 @@ impl ProbeStream {
     }
 
     /// Returns true if the next step is part of a TLS handshake.
-    pub fn is_handshaking(&self, plan: &StreamPlan) -> bool {
+    pub fn is_handshaking(&self, plan: &StreamPlan, events: EpollFlags) -> bool {
         match &self.exchange {
-            None => plan.has_handshake(),
+            // A connection that failed begins no handshake.
+            None => plan.has_handshake() && !events.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP),
             Some(exchange) => exchange.is_handshaking(),
         }
     }
@@ -248,11 +261,10 @@ impl ProbeStream {
         is_first
     }
 
-    /// Returns true if another probe may use the connection, after the verdict of this one.
-    pub fn is_reusable(&self) -> bool {
-        self.exchange
-            .as_ref()
-            .is_some_and(|exchange| exchange.response.is_judged() && exchange.response.reuse() != Reuse::No)
+    /// Returns the availability of the connection for another probe, after the verdict of this one.
+    pub fn reuse(&self) -> Reuse {
+        let response = self.exchange.as_ref().map(|exchange| &exchange.response);
+        response.filter(|response| response.is_judged()).map_or(Reuse::No, HttpResponse::reuse)
     }
 
     /// Handles events of an idle connection. Returns false if it is no longer usable.
@@ -264,9 +276,8 @@ impl ProbeStream {
         now: Nanos,
     ) -> bool {
         let Some(exchange) = &mut self.exchange else { return false };
-        !events.intersects(CLOSING)
-            && exchange.advance(plan, &self.socket, events, buffer, now).is_none()
-            && exchange.response.reuse() != Reuse::No
+        let has_verdict = exchange.advance(plan, &self.socket, events, buffer, now).is_some();
+        !has_verdict && !events.intersects(CLOSING) && exchange.response.reuse() != Reuse::No
     }
 
     /// Returns the verdict of a timeout.
@@ -299,6 +310,11 @@ impl Exchange {
         (self.sent, self.read, self.response, self.not_after) = (0, 0, HttpResponse::default(), None);
     }
 
+    /// Returns true if the server has closed the connection, and all that it sent was read.
+    const fn is_over(&self) -> bool {
+        self.is_closed && self.response.has_ended()
+    }
+
     fn has_resumed(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.handshake_kind() == Some(HandshakeKind::Resumed))
     }
@@ -315,9 +331,11 @@ impl Exchange {
         buffer: &mut [u8],
         now: Nanos,
     ) -> Option<Verdict> {
+        self.is_closed |= events.contains(EpollFlags::EPOLLRDHUP);
         let mut socket = LimitedSocket {
             socket,
             read: &mut self.read,
+            is_closed: &mut self.is_closed,
             is_closing: events.intersects(CLOSING),
             // Data that arrives later raises an edge of its own.
             is_drained: !events.intersects(CLOSING | EpollFlags::EPOLLIN),
@@ -429,6 +447,8 @@ fn io_verdict(code: OutcomeCode, error: &io::Error) -> Verdict {
 struct LimitedSocket<'a> {
     socket: &'a Socket,
     read: &'a mut usize,
+    /// Set when the peer's end arrives.
+    is_closed: &'a mut bool,
     /// True if an end or an error follows the last byte.
     is_closing: bool,
     /// True if there is nothing to read before the next edge.
@@ -444,6 +464,7 @@ impl Read for LimitedSocket<'_> {
             return Err(io::Error::other("response too large"));
         }
         let length = self.socket.read(into)?;
+        *self.is_closed |= length == 0;
         // Data that arrives after this read raises an edge of its own.
         self.is_drained = length < into.len() && !self.is_closing;
         *self.read += length;

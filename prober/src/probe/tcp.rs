@@ -31,6 +31,13 @@ pub fn connect(to: SocketAddr, from: Option<IpAddr>, acknowledge: bool) -> Resul
     }
 }
 
+/// Closes a connection by a reset: no TIME_WAIT, and the port is free at once. A connection that the peer has closed needs
+/// none, as TIME_WAIT is then the peer's.
+pub fn reset(socket: &Socket) {
+    // Without it, the connection ends a moment later.
+    let _ = socket.set_linger(Some(Duration::ZERO));
+}
+
 /// Returns the verdict on a port that no program listens on.
 pub fn refused() -> Verdict {
     connect_failed(&Errno::ECONNREFUSED.into())
@@ -97,8 +104,6 @@ fn open(to: SocketAddr, from: Option<IpAddr>, acknowledge: bool) -> io::Result<S
         SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?,
         SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?,
     }
-    // Closing sends a reset: no TIME_WAIT, and the port is free at once.
-    socket.set_linger(Some(Duration::ZERO))?;
     if !acknowledge {
         socket.set_tcp_quickack(false)?;
     }

@@ -8,7 +8,7 @@
 //!    caller (engine, simulation)                  Scheduler
 //!    ───────────────────────────                  ─────────
 //!    wakes up
-//!     │ begin_iteration(planned, now) ──────────► notes a stall, if the wakeup is 250 ms late
+//!     │ begin_iteration(planned, now, worked) ──► notes a stall, if the host was 250 ms late
 //!     │
 //!     │ finish_probe(id, verdict, now) ─────────► record_verdict, report_and_rearm
 //!     │   once per reply, before timeouts
@@ -174,9 +174,10 @@ impl<P, F> Scheduler<P, F> {
         slots.filter_map(|slot| self.table.entry(slot)).filter_map(|entry| entry.history.verdicts(entry.id))
     }
 
-    /// Begins an iteration that was planned for `planned`.
-    pub fn begin_iteration(&mut self, planned: Nanos, now: Nanos) {
-        if now.saturating_sub(planned) > STALL {
+    /// Begins an iteration that was planned for `planned`. The caller has worked for `worked` since it began the last one: that
+    /// part of the delay is its own, which a server may cause, and excuses no timeout.
+    pub fn begin_iteration(&mut self, planned: Nanos, now: Nanos, worked: Nanos) {
+        if now.saturating_sub(planned).saturating_sub(worked) > STALL {
             self.last_stall = now;
         }
     }

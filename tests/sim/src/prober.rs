@@ -197,7 +197,7 @@ impl SimProber {
 
     fn run_iteration(&mut self, planned: Nanos) {
         let now = self.sim.nanos();
-        self.scheduler.begin_iteration(planned, now);
+        self.scheduler.begin_iteration(planned, now, 0);
         while let Some(entry) = self.answers.first_entry().filter(|entry| entry.key().0 <= now) {
             let (key, code) = entry.remove();
             // A duplicate answer counts once.

@@ -1,6 +1,8 @@
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::sync::mpsc::channel;
 
 use maglev_ipc::HttpCheck;
+use maglev_ipc::check::MAX_INTERVAL;
 
 use super::*;
 
@@ -21,7 +23,7 @@ fn l7(code: OutcomeCode, detail: &str) -> (OutcomeCode, String) {
 
 #[test]
 fn request_is_plain_http() {
-    let (sender, receiver) = std::sync::mpsc::channel();
+    let (sender, receiver) = channel();
     let address = serve(move |mut stream| {
         let mut request = vec![0; 4096];
         let length = stream.read(&mut request).unwrap();
@@ -125,4 +127,41 @@ fn reset_after_accept_fails() {
 #[test]
 fn closed_port_is_refused() {
     assert_eq!(probe(get(closed_port())), l7(OutcomeCode::L4Con, "connection refused"));
+}
+
+/// Returns the end of a connection as the server sees it that sends `body` after the verdict and then closes.
+fn end_of_connection(head: &'static [u8], body: &'static [u8]) -> std::io::Result<usize> {
+    let (judged, verdict) = channel::<()>();
+    let (sender, end) = channel();
+    let address = serve(move |mut stream| {
+        assert!(super::keep_alive::request(&mut stream));
+        stream.write_all(head).unwrap();
+        verdict.recv().unwrap();
+        let sent = stream.write_all(body).and_then(|()| stream.shutdown(std::net::Shutdown::Write));
+        sender.send(sent.and_then(|()| stream.read(&mut [0]))).unwrap();
+    });
+    let (mut controller, _thread) = spawn();
+    controller.greet();
+    super::keep_alive::commit_at(&mut controller, MAX_INTERVAL, &[(1, get(address))]);
+    assert_eq!(controller.outcome(1).code, OutcomeCode::L7Ok);
+    judged.send(()).unwrap();
+    end.recv_timeout(Duration::from_millis(STUCK_MS.into())).unwrap()
+}
+
+#[test]
+fn small_response_ends_without_reset() {
+    for head in [
+        &b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"[..],
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\n\r\n",
+    ] {
+        let body: &[u8] = if head.ends_with(b"chunked\r\n\r\n") { b"2\r\nok\r\n0\r\n\r\n" } else { b"ok" };
+        assert_eq!(end_of_connection(head, body).unwrap(), 0, "{}", head.escape_ascii());
+    }
+}
+
+#[test]
+fn large_response_ends_by_reset() {
+    let end = end_of_connection(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", &[b'x'; 100_000]);
+    assert!(matches!(end.unwrap_err().kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe));
 }

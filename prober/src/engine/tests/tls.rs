@@ -302,7 +302,21 @@ fn handshake_is_deferred_only_once() {
     for events in [EpollFlags::EPOLLOUT, EpollFlags::EPOLLIN, EpollFlags::EPOLLIN] {
         engine.advance(id, events, due);
     }
-    engine.sockets.begin_iteration();
+    engine.sockets.begin_iteration(due);
     let waiting = std::iter::from_fn(|| engine.sockets.pop_deferred()).count();
     assert_eq!(waiting, 1);
+}
+
+/// One hostile chain of certificates must not delay the other probes by more than its own step.
+#[test]
+fn handshakes_of_one_iteration_are_limited_in_time() {
+    let mut engine = idle_engine();
+    let now = clock::now();
+    engine.sockets.begin_iteration(now);
+    engine.sockets.limit_handshakes(now + 9_999_999);
+    assert!(engine.sockets.take_handshake_budget());
+    engine.sockets.limit_handshakes(now + 10_000_000);
+    assert!(!engine.sockets.take_handshake_budget());
+    engine.sockets.begin_iteration(now + 10_000_000);
+    assert!(engine.sockets.take_handshake_budget());
 }

@@ -130,7 +130,11 @@ fn mismatch_shows_the_beginning_of_the_body() {
     mismatch("Content-Length: 0\r\n", "", "it is empty");
     mismatch("Content-Encoding: gzip\r\n", "\x1f", "it is compressed (gzip)");
     mismatch("Content-Encoding: identity\r\n", "ok", "\"ok\"");
-    mismatch("Content-Encoding: a\tb234567890123456789\r\n", "x", "it is compressed (a\\tb23456789012345678)");
+    mismatch(
+        "Content-Encoding: a\tb234567890123456789\r\n",
+        "x",
+        "it is compressed (a\\tb23456789012345678)",
+    );
 }
 
 #[test]

@@ -146,13 +146,26 @@ fn probe_longer_than_interval_is_followed_immediately() {
 }
 
 #[test]
+fn own_work_excuses_no_timeout() {
+    for (worked, code) in [(5000 * MS, OutcomeCode::L4Tout), (4000 * MS, OutcomeCode::Local)] {
+        let mut host = SimulatedHost::with_checks(vec![accepted_check(1, 1)], never);
+        host.run(1000 * MS);
+        let planned = host.scheduler.next_wakeup(host.now);
+        let now = planned + 5000 * MS;
+        host.scheduler.begin_iteration(planned, now, worked);
+        host.iterate(now);
+        assert_eq!(host.outcomes[0].code, code, "{worked}");
+    }
+}
+
+#[test]
 fn stall_yields_local_faults_and_spreads_starts() {
     let mut host = SimulatedHost::with_checks((0..100).map(|n| accepted_check(n, n as u8)).collect(), never);
     host.run(500 * MS);
     let (in_flight, waiting) = (host.in_flight.len(), 100 - host.in_flight.len());
     let planned = host.scheduler.next_wakeup(host.now);
     let now = host.now + 5000 * MS;
-    host.scheduler.begin_iteration(planned, now);
+    host.scheduler.begin_iteration(planned, now, 0);
     host.iterate(now);
     let reports = std::mem::take(&mut host.outcomes);
     assert_eq!(reports.len(), in_flight);
