@@ -62,9 +62,13 @@ pub fn parse<S: AsRef<str>>(words: &[S]) -> Result<Command, CommandError> {
     walk.finish()
 }
 
-/// Names the command here for the words of another program.
+/// Names the command here for the words of another program, also where `help` comes before them.
 fn with_translation<S: AsRef<str>>(mistake: CommandError, words: &[S]) -> CommandError {
-    let Some(here) = foreign::translate(words, mistake.word) else { return mistake };
+    let (words, wrong) = match (words, mistake.word) {
+        ([first, topic @ ..], 1..) if first.as_ref() == "help" => (topic, mistake.word - 1),
+        _ => (words, mistake.word),
+    };
+    let Some(here) = foreign::translate(words, wrong) else { return mistake };
     let given: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
     CommandError { text: format!("unknown command `{}`; here it is: {here}", given.join(" ")), ..mistake }
 }

@@ -23,6 +23,8 @@ static FOREIGN: &[ForeignWords] = &[
     foreign(&["pause"], &["set backend BACKEND pause"]),
     foreign(&["resume"], &["set backend BACKEND resume"]),
     foreign(&["set", "server"], SERVER),
+    foreign(&["set", "server", ANY, "state", "drain"], DRAIN),
+    foreign(&["set", "server", ANY, "weight"], &["set frontend F pool P backend B weight 50"]),
     foreign(&["set", "weight"], &["set frontend F pool P backend B weight 50"]),
     foreign(&["set", "backend", ANY, "drain"], DRAIN),
     foreign(&["set", "backend", ANY, "maint"], &["set backend BACKEND disable"]),
@@ -30,6 +32,7 @@ static FOREIGN: &[ForeignWords] = &[
     foreign(&["set", "backend", ANY, "down"], &["set backend BACKEND disable"]),
     foreign(&["set", "backend", ANY, "up"], &["set backend BACKEND enable"]),
     foreign(&["set", "backend", ANY, "state"], SERVER),
+    foreign(&["set", "backend", ANY, "state", "drain"], DRAIN),
     foreign(&["set", "backend", ANY, "weight"], &["set frontend F pool P backend B weight 50"]),
     foreign(&["weight"], &["set frontend F pool P backend B weight 50"]),
     foreign(&["show", "stat"], TRAFFIC),
@@ -93,9 +96,20 @@ mod tests {
                 assert!(parse(&line).is_ok(), "{line:?}");
             }
             let words: Vec<&str> = words.iter().map(|word| if *word == ANY { "web" } else { word }).collect();
-            let said = parse(&words).unwrap_err().text;
-            assert!(said.ends_with(&here.join("; or ")), "{words:?}: {said}");
+            for line in [words.clone(), [&["help"], &*words].concat()] {
+                let said = parse(&line).unwrap_err().text;
+                assert!(said.ends_with(&here.join("; or ")), "{line:?}: {said}");
+            }
         }
+    }
+
+    #[test]
+    fn longest_known_words_are_translated() {
+        let drain = translate(&["set", "server", "web/a", "state", "drain"], 1);
+        assert_eq!(
+            drain.as_deref(),
+            Some("set backend BACKEND pause; or set frontend F pool P backend B weight 0")
+        );
     }
 
     #[test]

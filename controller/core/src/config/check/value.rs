@@ -134,6 +134,9 @@ pub fn path(scope: &mut Scope<'_>, path: &str) -> Option<()> {
     if !is_token(path, MAX_PATH) {
         return scope.refuse(format!("must be at most {MAX_PATH} printable ASCII characters without blanks"));
     }
+    if path.contains('#') {
+        return scope.refuse(format!("{path:?} has a fragment: write %23 for `#`"));
+    }
     Some(())
 }
 

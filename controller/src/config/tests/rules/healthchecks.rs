@@ -92,6 +92,7 @@ fn http_params() {
         &[
             ("path: healthz", "path: \"healthz\" does not start with /"),
             ("path: /a b", "path: must be at most 2048 printable ASCII characters without blanks"),
+            ("path: /a#b", "path: \"/a#b\" has a fragment: write %23 for `#`"),
             (&long, "path: must be at most 2048 printable ASCII characters without blanks"),
             ("host: www.example.org", ""),
             ("host: \"www.example.org:8080\"", ""),
