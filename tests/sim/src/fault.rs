@@ -22,6 +22,8 @@ pub enum Fault {
     Lossy(usize, u8, Duration),
     /// Disconnects the prober's host: all probes are lost.
     Blackout(Duration),
+    /// Withdraws the route to one server for a time.
+    WithdrawRoute(usize, Duration),
     /// Blocks the prober's host from sending probes.
     BlockProbes(Duration),
     /// Kills `maglevd` at once or after a number of effects, and restarts it after a time.

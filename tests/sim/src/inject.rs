@@ -38,6 +38,13 @@ pub async fn inject(sim: &Arc<Simulation>, fault: &Fault) {
         Fault::Blackout(time) => sim.with(|world| {
             (0..world.model.backends.len()).for_each(|server| set_loss(world, server, 100, *time));
         }),
+        Fault::WithdrawRoute(backend, time) => {
+            if sim.with(|world| world.withdraw_route(*backend, *time)) {
+                run_later(sim, *time, |sim| {
+                    sim.with(|world| world.restore_routes(Some(Instant::now())));
+                });
+            }
+        }
         Fault::BlockProbes(time) => {
             sim.with(|world| world.fleet.block_sending(*time));
             tolerate_blind_probes(sim, *time);

@@ -19,13 +19,14 @@ type TimedFaults = Vec<(Duration, Fault)>;
 type Stream = fn(&mut Rng, &ConfigModel, Duration, &mut TimedFaults);
 
 /// All streams, with a tag that separates their random numbers.
-const STREAMS: [(u64, Stream); 6] = [
+const STREAMS: [(u64, Stream); 7] = [
     (0x7715_0000_0000_0000, shared_servers),
     (0x1137_0000_0000_0000, check_limits),
     (0x57a7_0000_0000_0000, stats_failures),
     (0x5ec0_0000_0000_0000, sync_intervals),
     (0xb11d_0000_0000_0000, blind_starts),
     (0x3e9a_0000_0000_0000, replaced_servers),
+    (0x40f7_0000_0000_0000, withdrawn_routes),
 ];
 
 /// Draws the faults of all streams for a run of this length.
@@ -222,6 +223,30 @@ fn replaced_servers(rng: &mut Rng, model: &ConfigModel, span: Duration, faults: 
             faults.push((at, next));
             let well = ServerState::Healthy(Duration::from_millis(20));
             faults.push((at + seconds(rng.u64(20..60)), Fault::Server(backend, well)));
+        }
+    }
+}
+
+/// Withdraws the routes to servers, one by one or together, also over a start of a daemon.
+fn withdrawn_routes(rng: &mut Rng, model: &ConfigModel, span: Duration, faults: &mut TimedFaults) {
+    if rng.bool() {
+        return;
+    }
+    let seconds = Duration::from_secs;
+    for _ in 0..rng.usize(1..4) {
+        let mut at = draw_time(rng, span);
+        let time = seconds([5, 60, 120][rng.usize(..3)]);
+        for _ in 0..rng.usize(1..3) {
+            faults.push((at, Fault::WithdrawRoute(rng.usize(..model.backends.len()), time)));
+            at += Duration::from_millis(rng.u64(..300));
+        }
+        at += seconds(rng.u64(..90));
+        match rng.u8(..6) {
+            0 => faults.push((at, Fault::StopController(seconds(1)))),
+            1 => faults.push((at, Fault::CrashController(None, seconds(1)))),
+            2 => faults.push((at, Fault::CrashProber(None, seconds(1)))),
+            3 => faults.push((at, Fault::BlockProbes(seconds(10)))),
+            _ => {}
         }
     }
 }

@@ -37,6 +37,7 @@ pub mod shrink;
 mod simulation;
 mod vpp;
 mod vpp_model;
+mod withdrawn_routes;
 mod world;
 
 pub use run::{RunReport, run};

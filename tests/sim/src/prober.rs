@@ -233,8 +233,7 @@ impl SimProber {
                     StartResult::InFlight(())
                 }
                 ProbeResult::Lost => StartResult::InFlight(()),
-                ProbeResult::NotSent => {
-                    // All targets at once, so it is this host's fault.
+                ProbeResult::NotSent | ProbeResult::NoRoute => {
                     let detail = Verdict::new(OutcomeCode::Local, "no route from this host");
                     StartResult::Finished(Verdict { has_no_route: true, ..detail })
                 }
@@ -256,7 +255,10 @@ impl SimProber {
         outbox.push_message(hello);
         let heard = self.sim.nanos();
         let (protocol, sent_checks) = (ControllerProtocol::new(self.limits), SentChecks::default());
-        self.sim.with(|world| world.rejected_checks.reset_link());
+        self.sim.with(|world| {
+            world.rejected_checks.reset_link();
+            world.withdrawn_routes.reset();
+        });
         self.session = Some(ProberSession { pipes, protocol, sent_checks, outbox, heard, committed: false });
     }
 

@@ -90,6 +90,7 @@ fn start(sim: &Arc<Simulation>) {
 async fn end_faults(sim: &Simulation) {
     sim.trace("faults end");
     sim.with(|world| {
+        world.restore_routes(None);
         if let Some(vpp) = &mut world.vpp {
             vpp.clear_faults();
         }

@@ -45,6 +45,8 @@ struct ServerModel {
     /// Percentage of lost probes.
     set_loss: u8,
     until: Instant,
+    /// The route to it is withdrawn before this time.
+    no_route_until: Option<Instant>,
 }
 
 /// All servers.
@@ -62,8 +64,10 @@ pub enum ProbeResult {
     Answered(Duration, OutcomeCode),
     /// It gets no answer.
     Lost,
-    /// It cannot be sent.
+    /// It cannot be sent, like all others.
     NotSent,
+    /// It has no route.
+    NoRoute,
 }
 
 impl ServerFleet {
@@ -76,6 +80,7 @@ impl ServerFleet {
             drop_next: 0,
             set_loss: 0,
             until: now,
+            no_route_until: None,
         };
         let mut fleet: BTreeMap<_, _> =
             (0..servers).map(|number| (ConfigModel::address(number), well())).collect();
@@ -84,6 +89,7 @@ impl ServerFleet {
             drop_next: 0,
             set_loss: 0,
             until: now,
+            no_route_until: None,
         };
         fleet.extend((SPARE..SPARE + servers).map(|number| (ConfigModel::address(number), spare())));
         Self { servers: fleet, rng, cannot_send_until: now }
@@ -96,9 +102,28 @@ impl ServerFleet {
         }
     }
 
-    /// The state of a server.
+    /// Returns true if a server is healthy, and has a route.
     pub fn is_healthy(&self, server: usize) -> bool {
-        self.servers.get(&ConfigModel::address(server)).is_some_and(|server| server.state.is_healthy())
+        let found = self.servers.get(&ConfigModel::address(server));
+        found.is_some_and(|server| server.state.is_healthy() && server.no_route_until.is_none())
+    }
+
+    /// Withdraws the route to a server for a time.
+    pub fn withdraw_route(&mut self, server: usize, time: Duration) {
+        if let Some(server) = self.servers.get_mut(&ConfigModel::address(server)) {
+            server.no_route_until = Some(Instant::now() + time);
+        }
+    }
+
+    /// Restores the routes withdrawn until then, and returns their servers.
+    pub fn restore_routes(&mut self, until: Option<Instant>) -> Vec<usize> {
+        let is_over = |at: Instant| until.is_none_or(|until| at <= until);
+        let over = self.servers.iter_mut().filter(|(_, server)| server.no_route_until.is_some_and(is_over));
+        let restored = over.filter_map(|(address, server)| {
+            server.no_route_until = None;
+            ConfigModel::server_at(*address)
+        });
+        restored.collect()
     }
 
     /// Loses the next probes of a server.
@@ -132,6 +157,9 @@ impl ServerFleet {
             return ProbeResult::NotSent;
         }
         let Some(server) = self.servers.get_mut(&check.target) else { return ProbeResult::Lost };
+        if server.no_route_until.is_some() {
+            return ProbeResult::NoRoute;
+        }
         if server.drop_next > 0 {
             server.drop_next -= 1;
             return ProbeResult::Lost;

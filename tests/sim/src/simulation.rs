@@ -138,11 +138,12 @@ impl Simulation {
         self.with(|world| {
             let result = world.fleet.probe(check);
             let Some(server) = ConfigModel::server_at(check.target) else { return result };
+            world.record_route(server, &result);
             for backend in world.model.backends_on(server) {
                 match result {
                     ProbeResult::Answered(_, code) => world.oracle.record_probe(backend, code),
                     ProbeResult::Lost => world.oracle.record_probe(backend, OutcomeCode::L4Tout),
-                    ProbeResult::NotSent => {}
+                    ProbeResult::NotSent | ProbeResult::NoRoute => {}
                 }
             }
             result

@@ -20,6 +20,7 @@ use super::running::{RunningController, RunningProber};
 use super::script::FaultScript;
 use super::servers::ServerFleet;
 use super::vpp_model::RunningVpp;
+use super::withdrawn_routes::WithdrawnRoutes;
 
 /// Maximum number of trace lines.
 const LINES: usize = 4000;
@@ -71,6 +72,8 @@ pub struct SimWorld {
     pub operators: Vec<OperatorRequest>,
     /// Checks that the prober rejects.
     pub rejected_checks: RejectedChecks,
+    /// Withdrawn routes.
+    pub withdrawn_routes: WithdrawnRoutes,
     /// Overrides that must be in force.
     pub expected_overrides: ExpectedOverrides,
     /// Removed frontends whose VIPs `maglevd` must remove, even if it keeps foreign VIPs.
@@ -113,6 +116,7 @@ impl SimWorld {
             wall_offset: 0,
             operators: Vec::new(),
             rejected_checks: RejectedChecks::default(),
+            withdrawn_routes: WithdrawnRoutes::default(),
             expected_overrides: ExpectedOverrides::default(),
             retired: BTreeSet::new(),
             oracle: Oracle::new(&model, begin),

@@ -10,6 +10,7 @@ mod late_replies;
 mod loss;
 mod neighbours;
 mod odd_servers;
+mod routes;
 mod uplink;
 
 use std::collections::BTreeMap;

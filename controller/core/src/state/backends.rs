@@ -30,7 +30,7 @@ pub(super) struct BackendEntry {
     pub sent_interval: Duration,
     /// Its contribution to the detection of mass failures, as counted.
     pub signal: Signal,
-    /// Start of its newest probe, if that one had no route.
+    /// Start of the probe without a route that was its last failure, or of the first one. `None` if its newest probe had one.
     pub no_route_at: Option<u64>,
     /// Indices of the frontends that use it.
     pub frontends: Vec<usize>,

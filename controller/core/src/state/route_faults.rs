@@ -15,8 +15,9 @@ pub(super) struct RouteEvidence {
 }
 
 impl State {
-    /// Returns the outcome as a failure of the backend, if it has no route, as the one before, and another backend has
-    /// answered since then. So each failure needs evidence of its own: routes that vanish one by one take nothing down.
+    /// Returns the outcome as a failure of the backend, if it has no route, and another backend has answered a probe that
+    /// started after the first outcome without a route, or after the last such failure. So each failure needs evidence of its
+    /// own: routes that vanish one by one take nothing down. Other probes may take longer than this backend's interval.
     pub(super) fn judge_route(&mut self, index: usize, outcome: &Outcome) -> Option<Outcome> {
         let backend = &mut self.backends[index];
         let answered = &mut self.route_evidence.answered[usize::from(backend.address.is_ipv6())];
@@ -27,9 +28,10 @@ impl State {
             }
             return None;
         }
-        let before = backend.no_route_at.replace(outcome.started);
-        before
-            .is_some_and(|before| *answered > before)
-            .then(|| Outcome { code: OutcomeCode::L4Con, ..outcome.clone() })
+        if *answered <= *backend.no_route_at.get_or_insert(outcome.started) {
+            return None;
+        }
+        backend.no_route_at = Some(outcome.started);
+        Some(Outcome { code: OutcomeCode::L4Con, ..outcome.clone() })
     }
 }

@@ -17,6 +17,8 @@ pub const NO_ROUTE: &str = "no route from this host";
 pub struct ScriptedProber {
     pub set: CheckSet,
     pub seq: u64,
+    /// Time for which probes with answers are in flight.
+    pub latency: Duration,
     pub verdicts: BTreeMap<IpAddr, (u64, u8)>,
 }
 
@@ -94,10 +96,12 @@ impl ScenarioWorld {
                 *known = (*known + 1).min(64);
             }
             let (seq, detail, has_no_route) = (self.prober.seq, detail.clone(), detail == NO_ROUTE.into());
+            let latency = if code.has_answer() { self.prober.latency } else { Duration::ZERO };
+            let started = self.now.0.saturating_sub(latency.as_nanos() as u64);
             self.feed(Input::Outcomes(vec![Outcome {
                 check,
                 seq,
-                started: self.now.0,
+                started,
                 duration: Duration::ZERO,
                 code,
                 detail,

@@ -117,6 +117,7 @@ impl ScenarioWorld {
             ["prober", "up"] => self.prober_up(false),
             ["prober", "back"] => self.prober_up(true),
             ["prober", "resets", "sequence"] => self.prober.seq = 0,
+            ["prober", "takes", latency] => self.prober.latency = seconds(latency),
             ["prober", "down"] => self.feed(Input::ProberDown),
             ["pass", ref names @ ..] => self.outcomes(names, OutcomeCode::L7Ok, OutcomeDetail::None),
             ["fail", ref names @ ..] => self.outcomes(names, OutcomeCode::L4Tout, OutcomeDetail::None),
