@@ -2,7 +2,7 @@
 # Expected: commands that FRR's vtysh reads from -c, from standard input or from a file with -f have the same effect, and an
 #           error among them the same exit status.
 # Happens:  -c stops at the error, keeps the lines before it, and returns 1. Standard input goes on behind the error, and
-#           returns 0. -f goes on too, returns the number of an error, and refuses `configure terminal`, as a file is in that mode already.
+#           returns 0. -f goes on too, returns an error, and refuses `configure terminal`, as a file is in that mode already.
 # Here:     who announces a VIP by FRR from a script: only -c both stops and tells, and its first lines stay in force.
 # Seen with FRR 8.4.4 of Debian 12.
 # shellcheck source=findings/lib.sh
