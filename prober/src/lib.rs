@@ -29,7 +29,7 @@
 //! | [`outbox`] | queue of messages to the controller | none |
 //! | [`probe`] | one module per kind of probe; packet formats without IO | sockets |
 //! | [`engine`] | the loop, the sockets, the controller session | epoll, sockets |
-//! | [`listen`], [`privilege`] | start-up: the controller's socket, dropping privilege | start-up only |
+//! | [`listen`], [`netns`], [`privilege`] | start-up: the controller's socket, the namespace, dropping privilege | start-up only |
 //!
 //! The leaf modules [`verdict`] and [`probe_id`] are all that the scheduler knows of a probe.
 
@@ -37,6 +37,7 @@ pub mod args;
 pub mod clock;
 pub mod engine;
 pub mod listen;
+pub mod netns;
 pub mod outbox;
 pub mod privilege;
 pub mod probe;

@@ -3,15 +3,14 @@
 //! It is the only part of vpp-maglev that reads bytes from backends, and it does so without privilege. `main` opens what
 //! needs privilege, drops privilege, enters the sandbox, and only then accepts connections.
 
-use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Parser;
 use maglev_notify::{NotifyState, ServiceNotifier};
-use nix::sched::{CloneFlags, setns};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -19,6 +18,7 @@ use tracing::{info, warn};
 
 use maglevd_prober::args::{Args, LogEncoding, SandboxMode};
 use maglevd_prober::engine::{ControllerEndpoint, Engine, EngineConfig, Exit};
+use maglevd_prober::netns::{self, NamespaceWatch};
 use maglevd_prober::probe::half_open::SynProber;
 use maglevd_prober::probe::icmp::IcmpProber;
 use maglevd_prober::probe::ports::ReservedPorts;
@@ -46,9 +46,7 @@ fn run(args: Args) -> anyhow::Result<()> {
     // Before anything else, so that no thread is created with signals unblocked.
     let signals = block_signals().context("signals")?;
     let descriptors = raise_descriptor_limit().context("RLIMIT_NOFILE")?;
-    if let Some(name) = &args.netns {
-        enter_netns(name).with_context(|| format!("network namespace {name}"))?;
-    }
+    let namespace = args.netns.as_deref().map(enter_namespace).transpose()?;
     let ports =
         ReservedPorts::reserve().inspect_err(|error| warn!(%error, "no ports for half-open probes")).ok();
     let icmp_prober = IcmpProber::open(ports.as_ref()).context("raw sockets")?;
@@ -73,6 +71,7 @@ fn run(args: Args) -> anyhow::Result<()> {
         limits: ProbeLimits { max_checks: args.max_checks, max_rate: args.max_rate },
         max_connections: descriptors.saturating_sub(RESERVED_DESCRIPTORS),
         orphan_timeout: args.orphan_timeout,
+        namespace,
         notifier: notifier.clone(),
         seed,
     })?;
@@ -86,6 +85,12 @@ fn run(args: Args) -> anyhow::Result<()> {
         Exit::Signal => info!("received signal, exiting"),
         Exit::OrphanTimeout => info!("no controller for {:?}, exiting", args.orphan_timeout),
         Exit::ControllerExited => info!("controller exited, exiting"),
+        Exit::NamespaceReplaced => {
+            let name = args.netns.unwrap_or_default();
+            bail!(
+                "network namespace {name} was deleted and made anew, exiting: start again to probe from the new one"
+            );
+        }
     }
     notify(&notifier, NotifyState::Stopping);
     Ok(())
@@ -146,9 +151,12 @@ fn raise_descriptor_limit() -> nix::Result<u64> {
     Ok(hard)
 }
 
-fn enter_netns(name: &str) -> anyhow::Result<()> {
-    let namespace = File::open(format!("/run/netns/{name}"))?;
-    Ok(setns(namespace, CloneFlags::CLONE_NEWNET)?)
+/// Enters a network namespace. Returns a watch on its name, which begins before, so that no change goes unnoticed.
+fn enter_namespace(name: &str) -> anyhow::Result<NamespaceWatch> {
+    let watch = NamespaceWatch::new(Path::new(netns::NAMES), name);
+    let watch = watch.with_context(|| format!("network namespace {name}: {}", netns::NAMES))?;
+    netns::enter(name).with_context(|| format!("network namespace {name}"))?;
+    Ok(watch)
 }
 
 fn load_system_roots() -> tls::TlsConfigs {

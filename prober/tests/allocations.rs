@@ -48,6 +48,7 @@ fn run_engine(probe: &ProbeKind, outcomes: u64) -> RunStats {
     let engine = thread::spawn(move || {
         let ports = ReservedPorts::reserve().unwrap();
         let mut engine = Engine::new(EngineConfig {
+            namespace: None,
             endpoint: ControllerEndpoint::Inherited(theirs),
             icmp_prober: IcmpProber::open(Some(&ports)).unwrap(),
             syn_prober: SynProber::open(Some(ports)).unwrap(),

@@ -31,8 +31,10 @@ use nix::sys::epoll::{EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signalfd::SignalFd;
 
 use crate::clock::{self, Nanos};
+use crate::netns::NamespaceWatch;
 use crate::probe::half_open::{SynProber, SynReply};
 use crate::probe::icmp::{EchoRequest, IcmpMessage, IcmpProber, ReplyMatch};
+use crate::probe::missed::MissedReplies;
 use crate::probe::raw::PacketReject;
 use crate::probe::stream;
 use crate::probe::{InFlightProbe, ProbePlan, tcp, tls};
@@ -56,6 +58,7 @@ const ICMP_V4: u64 = u64::MAX - 3;
 const ICMP_V6: u64 = u64::MAX - 4;
 const TCP_V4: u64 = u64::MAX - 5;
 const TCP_V6: u64 = u64::MAX - 6;
+const NAMESPACE: u64 = u64::MAX - 7;
 
 /// Reason for the end of the loop.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -66,6 +69,8 @@ pub enum Exit {
     OrphanTimeout,
     /// The controller that spawned this prober exited.
     ControllerExited,
+    /// The network namespace was deleted, and another one has its name.
+    NamespaceReplaced,
 }
 
 /// Everything that the engine needs.
@@ -87,6 +92,8 @@ pub struct EngineConfig {
     pub max_connections: u64,
     /// Time without a controller after which the loop ends.
     pub orphan_timeout: Duration,
+    /// Watch on the name of the network namespace, if it has one.
+    pub namespace: Option<NamespaceWatch>,
     /// Notifier of systemd, for its watchdog.
     pub notifier: ServiceNotifier,
     /// Seed of the jitter; also identifies this instance to the controller.
@@ -99,6 +106,7 @@ pub struct Engine {
     scheduler: Scheduler<ProbePlan, InFlightProbe>,
     sockets: ProbeSockets,
     signals: SignalFd,
+    namespace: Option<NamespaceWatch>,
     configs: tls::TlsConfigs,
     controller: ControllerState,
     /// Counters of packets and connections; the scheduler counts the rest.
@@ -116,11 +124,15 @@ impl Engine {
         let controller = ControllerState::new(&config, now);
         let sockets = ProbeSockets::new(config.icmp_prober, config.syn_prober, config.max_connections)?;
         sockets.epoll.add(&config.signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNAL))?;
+        if let Some(watch) = &config.namespace {
+            sockets.epoll.add(watch, EpollEvent::new(EpollFlags::EPOLLIN, NAMESPACE))?;
+        }
         let mut engine = Self {
             scheduler: Scheduler::new(config.seed, config.limits.max_rate, now),
             controller,
             sockets,
             signals: config.signals,
+            namespace: config.namespace,
             configs: config.configs,
             stats: ProberStats::default(),
             read_buffer: vec![0; READ_BUFFER],
@@ -180,6 +192,10 @@ impl Engine {
                 let signal = self.signals.read_signal().ok().flatten();
                 return signal.map(|_| Exit::Signal);
             }
+            NAMESPACE => {
+                let is_replaced = self.namespace.as_ref().is_some_and(NamespaceWatch::is_replaced);
+                return is_replaced.then_some(Exit::NamespaceReplaced);
+            }
             ICMP_V4 => self.receive_icmp(true),
             ICMP_V6 => self.receive_icmp(false),
             TCP_V4 => self.receive_tcp(true),
@@ -190,14 +206,20 @@ impl Engine {
     }
 
     fn process_timers(&mut self, now: Nanos) {
+        if self.sockets.may_have_unread() {
+            return;
+        }
         let sockets = &mut self.sockets;
         self.scheduler.process_timers(now, |plan, probe, started| {
             sockets.release(&probe);
-            if let Some(fault) = sockets.local_fault_since(&probe, started) {
+            if let Some(fault) = sockets.excuse(plan, started) {
                 return Verdict::new(OutcomeCode::Local, fault);
             }
-            match (&probe, plan.stream()) {
-                (InFlightProbe::Stream(stream), Some(plan)) => stream.timeout_verdict(plan),
+            match (&probe, plan) {
+                (InFlightProbe::Stream(stream), ProbePlan::Stream(plan) | ProbePlan::HalfOpen(_, plan)) => {
+                    stream.timeout_verdict(plan)
+                }
+                (InFlightProbe::Icmp(request), ProbePlan::Icmp(plan)) => plan.timeout_verdict(*request),
                 _ => Verdict::from_code(OutcomeCode::L4Tout),
             }
         });
@@ -323,6 +345,9 @@ impl Engine {
     fn receive_tcp(&mut self, v4: bool) {
         let Self { scheduler, sockets, stats, .. } = self;
         sockets.syn.drain(v4, stats, |SynReply { id, verdict }, now| {
+            if let Some((_, plan)) = scheduler.check_mut(id.slot) {
+                plan.end_misses();
+            }
             scheduler.finish_probe(id, verdict, now);
             Ok(())
         });
@@ -347,25 +372,31 @@ fn finish_by_icmp(
     let is_match = |request: &EchoRequest| message.reply_match.is_for(*request);
     let id = scheduler
         .find_in_flight(slot, |probe| matches!(probe, InFlightProbe::Icmp(request) if is_match(request)));
-    let Some((check, ProbePlan::Icmp { answered })) = scheduler.check_mut(slot) else {
+    let Some((check, ProbePlan::Icmp(plan))) = scheduler.check_mut(slot) else {
         return Err(PacketReject::Stray);
     };
-    if id.is_none() && !answered.as_ref().is_some_and(is_match) {
+    if id.is_none() && !plan.answered.as_ref().is_some_and(is_match) {
         return Err(PacketReject::Stray);
     }
     if check.target != message.target {
         return Err(PacketReject::Spoofed);
     }
     let id = id.ok_or(PacketReject::Duplicate)?;
-    let verdict = match message.error {
-        None => Verdict::from_code(OutcomeCode::L7Ok),
-        Some(error) => Verdict::new(OutcomeCode::L4Con, error),
+    let verdict = match (message.error, message.reply_match) {
+        (None, _) => Verdict::from_code(OutcomeCode::L7Ok),
+        // 16 bits can be guessed, so the error waits for the timeout (RFC 5927 section 5).
+        (Some(error), ReplyMatch::BySequence(_, seq)) => {
+            plan.reported = Some((seq, error));
+            return Ok(());
+        }
+        (Some(error), _) => Verdict::new(OutcomeCode::L4Con, error),
     };
     let probe = scheduler.finish_probe(id, verdict, now);
-    if let (Some(InFlightProbe::Icmp(request)), Some((_, ProbePlan::Icmp { answered }))) =
+    if let (Some(InFlightProbe::Icmp(request)), Some((_, ProbePlan::Icmp(plan)))) =
         (probe, scheduler.check_mut(slot))
     {
-        *answered = Some(request);
+        plan.answered = Some(request);
+        plan.missed = MissedReplies::NONE;
     }
     Ok(())
 }

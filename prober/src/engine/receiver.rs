@@ -41,8 +41,9 @@ impl<P: RawProber> RawReceiver<P> {
             let dropped = self.prober.take_dropped(v4);
             if dropped > 0 {
                 stats.lost_to_overflow += u64::from(dropped);
-                self.loss.record_overflow(now);
+                self.loss.record_overflow(u64::from(dropped), now);
             }
+            self.loss.record_read(self.messages.len() as u64);
             for message in self.messages.drain(..) {
                 if let Err(reject) = message.and_then(|message| handle(message, now)) {
                     count_reject(reject, stats);

@@ -90,7 +90,7 @@ impl ProbeSockets {
         now: Nanos,
     ) -> StartResult<InFlightProbe> {
         match plan {
-            ProbePlan::Icmp { .. } => {
+            ProbePlan::Icmp(_) => {
                 let request = self.icmp.prober.queue(id, check.target, check.source);
                 request.map(InFlightProbe::Icmp).map_err(|why| Verdict::new(OutcomeCode::Local, why)).into()
             }
@@ -216,13 +216,18 @@ impl ProbeSockets {
         }
     }
 
+    /// Returns true if a reply that arrived in time may still be unread.
+    pub const fn may_have_unread(&self) -> bool {
+        self.icmp.loss.may_have_unread() || self.syn.loss.may_have_unread()
+    }
+
     /// Returns the local fault that explains a missing reply to a probe started at `started`.
-    pub const fn local_fault_since(&self, probe: &InFlightProbe, started: Nanos) -> Option<&'static str> {
-        match probe {
-            InFlightProbe::Icmp(_) => self.icmp.loss.local_fault_since(started),
-            InFlightProbe::HalfOpen(_) => self.syn.loss.local_fault_since(started),
+    pub fn excuse(&self, plan: &mut ProbePlan, started: Nanos) -> Option<&'static str> {
+        match plan {
+            ProbePlan::Icmp(plan) => self.icmp.loss.excuse(started, &mut plan.missed),
+            ProbePlan::HalfOpen(plan, _) => self.syn.loss.excuse(started, &mut plan.missed),
             // The kernel retransmits, and each iteration handles all events of connections.
-            InFlightProbe::Stream(_) => None,
+            ProbePlan::Stream(_) => None,
         }
     }
 

@@ -11,6 +11,7 @@ use maglev_ipc::OutcomeCode;
 use nix::errno::Errno;
 use socket2::{Domain, Protocol};
 
+use super::missed::MissedReplies;
 use super::ports::{PORT_COUNT, ReservedPorts};
 use super::raw::{self, PacketReject, RawProber, RawSocket, SocketOrReason};
 use super::routes::SourceLookup;
@@ -33,12 +34,14 @@ pub struct SynPlan {
     from: Option<IpAddr>,
     /// Source address chosen by the kernel, and the time of the choice.
     chosen: Option<(IpAddr, Nanos)>,
+    /// Replies missed since the last one.
+    pub missed: MissedReplies,
 }
 
 impl SynPlan {
     /// Returns the plan of probes to `to`, from address `from` if there is one.
     pub const fn new(to: SocketAddr, from: Option<IpAddr>) -> Self {
-        Self { to, from, chosen: None }
+        Self { to, from, chosen: None, missed: MissedReplies::NONE }
     }
 
     /// Forgets the chosen source address, from which sending failed.

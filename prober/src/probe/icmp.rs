@@ -5,16 +5,19 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
+use maglev_ipc::OutcomeCode;
 use nix::errno::Errno;
 use socket2::{Domain, Protocol};
 
 use super::echo::{self, EchoPayload, IcmpPacket, QuotedPacket};
 use super::filter;
+use super::missed::MissedReplies;
 use super::ports::ReservedPorts;
 use super::raw::{self, PacketReject, RawProber, RawSocket, SocketOrReason};
 use super::segment::SynId;
 use crate::probe_id::ProbeId;
 use crate::random;
+use crate::verdict::Verdict;
 
 /// Sends echo requests over both address families, and matches replies to them.
 #[derive(Debug)]
@@ -27,6 +30,27 @@ pub struct IcmpProber {
     serial: u64,
     /// Slot of the newest request of each sequence number, for ICMP errors that quote no payload.
     recent_slots: Vec<u32>,
+}
+
+/// State from one probe of a check to the next.
+#[derive(Debug, Default)]
+pub struct EchoPlan {
+    /// Last answered request, to recognise duplicate replies.
+    pub answered: Option<EchoRequest>,
+    /// Last ICMP error with a short quote, and the sequence number in it.
+    pub reported: Option<(u16, &'static str)>,
+    /// Replies missed since the last one.
+    pub missed: MissedReplies,
+}
+
+impl EchoPlan {
+    /// Returns the verdict on a request without a reply.
+    pub fn timeout_verdict(&self, request: EchoRequest) -> Verdict {
+        match self.reported {
+            Some((seq, error)) if seq == request.seq => Verdict::new(OutcomeCode::L4Con, error),
+            _ => Verdict::from_code(OutcomeCode::L4Tout),
+        }
+    }
 }
 
 /// A received packet that refers to a probe.
@@ -47,6 +71,13 @@ pub struct EchoRequest {
     serial: u64,
     /// Sequence number in the ICMP header.
     seq: u16,
+}
+
+impl EchoRequest {
+    /// Returns the sequence number in the ICMP header.
+    pub const fn seq(self) -> u16 {
+        self.seq
+    }
 }
 
 /// The probe that a packet refers to.

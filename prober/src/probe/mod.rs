@@ -8,6 +8,7 @@ pub mod filter;
 pub mod half_open;
 pub mod http;
 pub mod icmp;
+pub mod missed;
 pub mod ports;
 pub mod raw;
 pub mod routes;
@@ -19,14 +20,13 @@ pub mod tls;
 use maglev_ipc::regexp::RegexpSet;
 use maglev_ipc::{Check, ConnectMode, ProbeKind, RejectReason};
 
+use missed::MissedReplies;
+
 /// Everything prepared for the probes of one check, and state from one probe to the next.
 #[derive(Debug)]
 pub enum ProbePlan {
     /// ICMP echo.
-    Icmp {
-        /// Last answered request, to recognise duplicate replies.
-        answered: Option<icmp::EchoRequest>,
-    },
+    Icmp(icmp::EchoPlan),
     /// A TCP connection, with TLS and HTTP if configured.
     Stream(Box<stream::StreamPlan>),
     /// A half-open probe, and the plan over kernel sockets if there is no raw socket.
@@ -44,7 +44,7 @@ impl ProbePlan {
         regexps: &mut RegexpSet,
     ) -> Result<Self, RejectReason> {
         match check.probe {
-            ProbeKind::Icmp => Ok(Self::Icmp { answered: None }),
+            ProbeKind::Icmp => Ok(Self::Icmp(icmp::EchoPlan::default())),
             ProbeKind::Tcp { mode: ConnectMode::HalfOpen, .. } => {
                 let stream = stream::StreamPlan::compile(check, configs, regexps)?;
                 let (to, from) = stream.addresses();
@@ -56,10 +56,19 @@ impl ProbePlan {
         }
     }
 
+    /// Records an answer, which ends a run of missed replies.
+    pub const fn end_misses(&mut self) {
+        match self {
+            Self::Icmp(plan) => plan.missed = MissedReplies::NONE,
+            Self::HalfOpen(plan, _) => plan.missed = MissedReplies::NONE,
+            Self::Stream(_) => {}
+        }
+    }
+
     /// Returns the plan of probes over a connection.
     pub fn stream(&self) -> Option<&stream::StreamPlan> {
         match self {
-            Self::Icmp { .. } => None,
+            Self::Icmp(_) => None,
             Self::Stream(plan) | Self::HalfOpen(_, plan) => Some(plan),
         }
     }

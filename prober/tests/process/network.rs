@@ -98,3 +98,28 @@ fn router_errors_fail_local_errors_do_not() {
         assert_eq!(outcome(target, probe), expected, "{what}");
     }
 }
+
+#[test]
+fn prober_ends_when_its_namespace_is_made_anew() {
+    if skip("prober_ends_when_its_namespace_is_made_anew") {
+        return;
+    }
+    let name = format!("prober-anew-{}", std::process::id());
+    let network = NamedNamespace(name);
+    let NamedNamespace(name) = &network;
+    ip(&format!("netns add {name}"));
+    let dir = TestDir::new();
+    let mut prober = dir.start(&[], &["--netns", name]);
+    ip(&format!("netns del {name}"));
+    ip(&format!("netns add {name}"));
+    assert_eq!(prober.child.wait().unwrap().code(), Some(1));
+}
+
+/// A namespace that is deleted with the test.
+struct NamedNamespace(String);
+
+impl Drop for NamedNamespace {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
+    }
+}

@@ -113,7 +113,9 @@ impl CheckModel {
     /// Returns the maximum time to detect a change of a backend.
     pub fn detection_time(&self) -> Duration {
         let first = self.interval.max(self.down) * 11 / 10 + self.timeout;
-        let more = u64::from(self.rise.max(self.fall)) * (self.fast * 11 / 10 + self.timeout);
+        let rising = if self.kind == "icmp" { self.interval.max(self.fast) } else { self.fast };
+        let more = |count: u32, pace: u64| u64::from(count) * (pace * 11 / 10 + self.timeout);
+        let more = more(self.rise, rising).max(more(self.fall, self.fast));
         // In a mass failure, DOWN is deferred.
         let doubt = u64::from(self.fall + 1) * self.fast * 11 / 10 + self.timeout;
         // Timer granularity, and the latency of the links.

@@ -92,6 +92,20 @@ pub struct Healthcheck {
     pub source6: Option<Ipv6Addr>,
 }
 
+impl Healthcheck {
+    /// Returns the interval for a backend that is down and begins to pass.
+    ///
+    /// Servers and routers limit the echo requests that they answer. After the first pass, a faster pace would exceed the limit,
+    /// and the backend would never reach `rise`.
+    #[must_use]
+    pub fn rise_interval(&self) -> Duration {
+        match self.probe {
+            Probe::Icmp => self.fast_interval.max(self.interval),
+            Probe::Tcp { .. } | Probe::Http { .. } => self.fast_interval,
+        }
+    }
+}
+
 /// Kind of probe, as configured. The backend's address completes it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Probe {

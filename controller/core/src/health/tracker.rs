@@ -200,9 +200,10 @@ impl Tracker {
 
     /// Returns the probe interval for the present state.
     #[must_use]
-    pub const fn probe_interval(&self, healthcheck: &Healthcheck) -> Duration {
+    pub fn probe_interval(&self, healthcheck: &Healthcheck) -> Duration {
         match self.health {
             Health::Unknown => healthcheck.fast_interval,
+            Health::Down if self.is_degraded() => healthcheck.rise_interval(),
             _ if self.is_degraded() => healthcheck.fast_interval,
             Health::Down => healthcheck.down_interval,
             Health::Up | Health::Paused | Health::Disabled | Health::Removed => healthcheck.interval,

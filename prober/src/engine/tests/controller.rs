@@ -52,13 +52,12 @@ fn renamed_check_hands_its_verdicts_over() {
     let [ToController::Histories(histories)] = &controller.commit(2, &[(3, refused(port))])[..] else {
         panic!()
     };
-    assert_eq!(
-        (histories.len(), histories[0].last.check, histories[0].last.seq),
-        (1, CheckId(3), before.seq)
-    );
+    assert_eq!((histories.len(), histories[0].last.check), (1, CheckId(3)));
+    // A loaded host may run another probe before the rename.
+    assert!(histories[0].last.seq >= before.seq);
     let after = controller.outcomes();
     assert!(after.iter().all(|outcome| outcome.check == CheckId(3)), "{after:?}");
-    assert!(after[0].seq > before.seq);
+    assert!(after[0].seq > histories[0].last.seq);
     assert!(after[0].started > before.started);
 }
 

@@ -131,12 +131,39 @@ fn receive_overflow_is_local_fault() {
 }
 
 #[test]
-fn unread_reply_is_local_fault() {
-    if skip("unread_reply_is_local_fault") {
+fn unread_reply_delays_timeouts() {
+    if skip("unread_reply_delays_timeouts") {
         return;
     }
-    assert_unread_reply_is_local_fault(
+    assert_unread_replies_delay_timeouts(
         |to| with_short_timeout(check(to, ProbeKind::Icmp)),
         |engine| engine.receive_icmp(true),
     );
+}
+
+/// Sixteen bits can be guessed: such an error ends no probe.
+#[test]
+fn short_icmp_error_only_explains_a_timeout() {
+    if skip("short_icmp_error_only_explains_a_timeout") {
+        return;
+    }
+    let target = Ipv4Addr::new(127, 5, 5, 5);
+    for (change, expected) in [(0, "host unreachable"), (1, "")] {
+        let mut engine = idle_engine();
+        let due = start_probes(&mut engine, [with_short_timeout(check(target, ProbeKind::Icmp))].into_iter());
+        let id = engine.scheduler.find_in_flight(0, |_| true).unwrap();
+        let Some((_, InFlightProbe::Icmp(request))) = engine.scheduler.in_flight_mut(id) else { panic!() };
+        let message = IcmpMessage {
+            reply_match: ReplyMatch::BySequence(id.slot, request.seq() ^ change),
+            target: target.into(),
+            error: Some("host unreachable"),
+        };
+        let result = finish_by_icmp(&mut engine.scheduler, &mut engine.sockets.syn.prober, &message, due);
+        assert_eq!(result.is_ok(), change == 0);
+        assert!(engine.scheduler.in_flight_mut(id).is_some());
+        engine.process_timers(due + 30_000_000);
+        let report = engine.scheduler.take_reports().next().unwrap();
+        assert_eq!(report.outcome.detail.to_string(), expected);
+        assert_eq!(report.outcome.code, if change == 0 { OutcomeCode::L4Con } else { OutcomeCode::L4Tout });
+    }
 }

@@ -2,10 +2,11 @@
 
 use alloc::vec::Vec;
 
-use maglev_ipc::{CheckId, ProbeTimeout};
+use maglev_ipc::{CheckId, ConnectMode, ProbeTimeout};
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::Probe;
 
 const THRESHOLDS: Thresholds = Thresholds { rise: 2, fall: 3 };
 const AT: WallTime = WallTime(7);
@@ -279,10 +280,9 @@ fn history_survives_pause_and_disable() {
     assert_eq!((ways.len(), ways[4]), (5, (Health::Unknown, Health::Up)));
 }
 
-#[test]
-fn probe_interval_follows_state() {
-    let healthcheck = crate::config::Healthcheck {
-        probe: crate::config::Probe::Icmp,
+fn healthcheck(probe: Probe) -> Healthcheck {
+    Healthcheck {
+        probe,
         interval: Duration::from_secs(2),
         fast_interval: Duration::from_millis(500),
         down_interval: Duration::from_secs(10),
@@ -291,20 +291,53 @@ fn probe_interval_follows_state() {
         fall: 3,
         source4: None,
         source6: None,
+    }
+}
+
+#[test]
+fn probe_interval_follows_state() {
+    let tcp = Probe::Tcp { port: 1, mode: ConnectMode::Full, tls: None };
+    for (probe, rising) in [(tcp, 500), (Probe::Icmp, 2000)] {
+        let healthcheck = healthcheck(probe);
+        let cases = [
+            (Health::Unknown, 0, 500),
+            (Health::Up, 4, 2000),
+            (Health::Up, 3, 500),
+            (Health::Down, 0, 10_000),
+            (Health::Down, 1, rising),
+        ];
+        for (health, counter, millis) in cases {
+            assert_eq!(
+                tracker(health, counter).probe_interval(&healthcheck),
+                Duration::from_millis(millis),
+                "{health} {counter}"
+            );
+        }
+    }
+}
+
+/// A server that answers two echo requests a second, as the limits of kernels and firewalls do, and a pace of ten.
+#[test]
+fn server_with_limited_echo_replies_comes_back() {
+    let healthcheck = Healthcheck {
+        interval: Duration::from_secs(1),
+        fast_interval: Duration::from_millis(100),
+        down_interval: Duration::from_secs(1),
+        ..healthcheck(Probe::Icmp)
     };
-    let cases = [
-        (Health::Unknown, 0, 500),
-        (Health::Up, 4, 2000),
-        (Health::Up, 3, 500),
-        (Health::Down, 0, 10_000),
-        (Health::Down, 1, 500),
-    ];
-    for (health, counter, millis) in cases {
-        assert_eq!(
-            tracker(health, counter).probe_interval(&healthcheck),
-            Duration::from_millis(millis),
-            "{health} {counter}"
-        );
+    let mut tracker = tracker(Health::Down, 0);
+    let (mut now, mut answered) = (Duration::from_secs(10), Duration::ZERO);
+    let mut seq = 0;
+    while tracker.health() == Health::Down {
+        let is_answered = now >= answered + Duration::from_millis(500);
+        if is_answered {
+            answered = now;
+        }
+        seq += 1;
+        assert!(seq < 100, "it stays down");
+        let code = if is_answered { OutcomeCode::L7Ok } else { OutcomeCode::L4Tout };
+        tracker.record_outcome(&outcome(seq, code), false, AT);
+        now += tracker.probe_interval(&healthcheck);
     }
 }
 

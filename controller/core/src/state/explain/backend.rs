@@ -207,6 +207,9 @@ impl<'a> Explanation<'a> {
 fn schedule(tracker: &Tracker, name: &str, healthcheck: &Healthcheck) -> String {
     let reason = match tracker.health() {
         Health::Unknown => "fast-interval: it is unknown",
+        Health::Down if tracker.is_degraded() && healthcheck.rise_interval() > healthcheck.fast_interval => {
+            "interval: it is on its way up, and echo replies may be limited"
+        }
         _ if tracker.is_degraded() => "fast-interval: it is between up and down",
         Health::Down => "down-interval: it is fully down",
         _ => "interval: it is fully up",
