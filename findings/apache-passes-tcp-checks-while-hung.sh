@@ -39,7 +39,7 @@ print(next((n for n in range(700) if not check()), 700))
 PYTHON
 }
 
-apache2 -v | head -n1
+apache2 -v | sed -n 1p
 for filter in data none; do
 	cat >"$work/httpd.conf" <<-CONF
 		ServerRoot $work

@@ -33,6 +33,6 @@ status=0
 cd "$work"
 env PYTHONPATH="$work/root/usr/lib/python3/dist-packages" exabgp.daemon.user="$(id -un)" exabgp.api.cli=false exabgp.tcp.port=1790 \
 	timeout 60 /usr/bin/python3 -m exabgp "$work/exabgp.conf" >"$work/log" 2>&1 || status=$?
-grep -o 'exabgp 4[0-9.]*' "$work/log" | head -n1
+grep -o 'exabgp 4[0-9.]*' "$work/log" | sed -n 1p
 expect 'log' 'Too many death for health (5) terminating program' "$(grep -o 'Too many death.*' "$work/log")"
 expect 'exit status' 0 "$status"

@@ -22,7 +22,7 @@ listen nobody
 	server nobody 127.0.0.1:50010 check inter 20ms rise 1 fall 1
 CONF
 
-haproxy -v | head -n1
+haproxy -v | sed -n 1p
 unshare --net bash >"$work/log" 2>&1 <<'NAMESPACE' || [ $? = 124 ] || unavailable "$(cat "$work/log")"
 ip link set lo up
 sysctl -qw net.ipv4.ip_local_port_range='50000 50031' || exit 1

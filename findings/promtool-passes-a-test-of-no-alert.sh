@@ -32,6 +32,6 @@ test_of() { # ALERT
 	if (cd "$work" && promtool test rules test.yml) &>"$work/out"; then echo passes; else echo fails; fi
 }
 
-promtool --version | head -n1
+promtool --version | sed -n 1p
 expect 'ServerDown' fails "$(test_of ServerDown)"
 expect 'SreverDown' passes "$(test_of SreverDown)"

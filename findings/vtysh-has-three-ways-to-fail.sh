@@ -35,7 +35,7 @@ show() { # STATUS
 	echo "status $1, router-id set: $id"
 	vtysh -c 'configure terminal' -c 'no router bgp' >/dev/null
 }
-vtysh -c 'show version' | head -n1
+vtysh -c 'show version' | sed -n 1p
 status=0; vtysh -c 'configure terminal' -c 'router bgp 65001' -c nonsense -c 'bgp router-id 192.0.2.1' >/dev/null || status=$?
 show "$status"
 status=0; vtysh <"$work/commands" >/dev/null || status=$?
