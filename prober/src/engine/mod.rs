@@ -21,6 +21,7 @@ mod idle_connections;
 mod receiver;
 mod rx_loss;
 mod sockets;
+mod work_meter;
 
 use std::time::Duration;
 
@@ -45,6 +46,7 @@ use crate::verdict::Verdict;
 pub use controller::ControllerEndpoint;
 use controller::ControllerState;
 use sockets::ProbeSockets;
+use work_meter::WorkMeter;
 
 /// Maximum number of events per `epoll_wait`.
 const EVENTS: usize = 1024;
@@ -148,17 +150,20 @@ impl Engine {
     pub fn run(&mut self) -> Result<Exit, Errno> {
         let mut events = vec![EpollEvent::empty(); EVENTS];
         let mut planned = clock::now();
-        let mut worked = clock::thread_time();
+        let mut began = planned;
+        let mut meter = WorkMeter::new(clock::thread_time(), planned);
         loop {
-            let wait = planned.saturating_sub(clock::now()).div_ceil(1_000_000);
+            let waits = clock::now();
+            let worked = meter.measure(began, waits, clock::thread_time);
+            let wait = planned.saturating_sub(waits).div_ceil(1_000_000);
             let timeout = EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::MAX);
             let count = match self.sockets.epoll.wait(&mut events, timeout) {
                 Err(Errno::EINTR) => 0,
                 count => count?,
             };
             let now = clock::now();
-            let worked_before = std::mem::replace(&mut worked, clock::thread_time());
-            self.scheduler.begin_iteration(planned, now, worked.saturating_sub(worked_before));
+            began = now;
+            self.scheduler.begin_iteration(planned, now, worked);
             self.sockets.begin_iteration(now);
             self.resume_handshakes(now);
             for event in &events[..count] {

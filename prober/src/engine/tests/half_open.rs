@@ -135,8 +135,8 @@ fn parallel_probes_are_not_confused() {
 }
 
 #[test]
-fn unread_segment_is_local_fault() {
-    if skip("unread_segment_is_local_fault") {
+fn unread_segment_delays_timeouts() {
+    if skip("unread_segment_delays_timeouts") {
         return;
     }
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();
