@@ -58,6 +58,7 @@ list_missing() {
 		has ping || echo iputils-ping
 		has nft || echo nftables
 		has nginx || echo nginx-light
+		has openssl || echo openssl
 		has systemd-socket-activate || echo systemd
 		/usr/bin/python3 -c 'import grpc, google.protobuf' 2>/dev/null || echo python3-grpcio python3-protobuf
 		has sysctl || echo procps

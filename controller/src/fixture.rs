@@ -15,7 +15,7 @@ use maglev_core::time::{MonoTime, Now, WallTime};
 use maglev_core::view::{
     BackendView, FrontendView, MemberView, PoolView, ProberView, Problems, View, VppInfo, VppView,
 };
-use maglev_ipc::{OutcomeCode, OutcomeDetail, ProbeTimeout, ProberStats};
+use maglev_ipc::{CertificateExpiry, OutcomeCode, OutcomeDetail, ProbeTimeout, ProberStats};
 use maglev_vpp::stats::CombinedCounter;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -34,6 +34,8 @@ const SORRY: u16 = 0x11;
 
 /// End of the validity of `nginx0`'s certificate: 2026-12-02 12:00:00 UTC, in seconds since the Unix epoch.
 const NOT_AFTER: u64 = 1_796_212_800;
+/// Earliest expiry of its chain, a day before.
+const CHAIN_NOT_AFTER: u64 = NOT_AFTER - 86_400;
 
 /// Returns 2026-11-22 12:00:00 UTC plus `seconds`.
 pub const fn wall(seconds: u64) -> WallTime {
@@ -253,7 +255,7 @@ fn nginx0() -> BackendView {
             timeout: Some(Duration::from_millis(83)),
         }),
         probes: ProbeCounters::default(),
-        not_after: Some(NOT_AFTER),
+        not_after: Some(CertificateExpiry { leaf: NOT_AFTER, chain: CHAIN_NOT_AFTER }),
         transitions: vec![went(
             Health::Unknown,
             Health::Up,

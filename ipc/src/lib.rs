@@ -62,4 +62,6 @@ pub use check::{
     TlsVerify,
 };
 pub use message::{ToController, ToProber, VERSION};
-pub use outcome::{LatenessHistogram, Outcome, OutcomeCode, OutcomeDetail, ProberStats, VerdictHistory};
+pub use outcome::{
+    CertificateExpiry, LatenessHistogram, Outcome, OutcomeCode, OutcomeDetail, ProberStats, VerdictHistory,
+};

@@ -11,7 +11,7 @@ use crate::outcome::{Outcome, ProberStats, VerdictHistory};
 
 /// Version of the messages. `Hello` keeps its place and its encoding in every version, so that ends of different versions
 /// can say so.
-pub const VERSION: u16 = 5;
+pub const VERSION: u16 = 6;
 
 /// Largest encoded message in bytes. One message is one packet of the socket.
 pub const MAX_MESSAGE: usize = 64 * 1024;

@@ -26,12 +26,22 @@ pub struct Outcome {
     pub detail: OutcomeDetail,
     /// Timeout of the next probe, if it is derived.
     pub timeout: Option<Duration>,
-    /// Expiry (`notAfter`) of the certificate that the server sent in this probe, in seconds since the Unix epoch. `None`
-    /// without a certificate, as over a kept connection or in a resumed session.
-    pub not_after: Option<u64>,
+    /// Expiry of the certificates that the server sent in this probe. `None` without a certificate, as over a kept connection or
+    /// in a resumed session.
+    pub not_after: Option<CertificateExpiry>,
     /// True if this host's routes lead nowhere for this target: none, or one that rejects it. The code is
     /// [`Local`](OutcomeCode::Local), as the prober cannot know if the fault is this host's or the target's.
     pub has_no_route: bool,
+}
+
+/// Expiry (`notAfter`) of a server's certificates, in seconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct CertificateExpiry {
+    /// Expiry of the server's own certificate.
+    pub leaf: u64,
+    /// Earliest expiry in the chain: of `leaf`, and of the issuers' certificates that the server sent and its verification
+    /// used. Without verification, that of `leaf`.
+    pub chain: u64,
 }
 
 /// The verdict on one probe, prefixed with the layer that gave it. The names are HAProxy's.

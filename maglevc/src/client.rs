@@ -101,8 +101,7 @@ impl ServerAddress {
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(CONNECT_TIMEOUT);
         if self.speaks_tls() {
-            let config = endpoint.tls_config(self.tls.config()?);
-            endpoint = config.map_err(|error| anyhow!("{}", reason(&error)))?;
+            endpoint = self.tls.configure(endpoint)?;
         }
         let connected = endpoint.connect().await;
         let channel = connected

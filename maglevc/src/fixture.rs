@@ -43,6 +43,7 @@ pub fn nginx0() -> Backend {
         overrides: Vec::new(),
         derived_timeout: Some(DerivedTimeout { now: duration(83), min: duration(50), max: duration(1_000) }),
         certificate_expires: Some(at(864_000)),
+        certificate_chain_expires: Some(at(777_600)),
         ..Backend::default()
     }
 }
@@ -56,6 +57,7 @@ pub fn nginx1() -> Backend {
         overrides: vec![overrides().remove(0)],
         transitions: Vec::new(),
         certificate_expires: Some(at(-7_200)),
+        certificate_chain_expires: Some(at(-7_200)),
         ..nginx0()
     }
 }

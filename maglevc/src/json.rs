@@ -125,6 +125,7 @@ fn backend(one: &Backend) -> Value {
         "derived_timeout": one.derived_timeout.as_ref().map(derived_timeout),
         "last": one.last.as_ref().map(outcome),
         "certificate_expires": time(one.certificate_expires.as_ref()),
+        "certificate_chain_expires": time(one.certificate_chain_expires.as_ref()),
         "overrides": list(&one.overrides, overriding),
     })
 }
@@ -341,7 +342,7 @@ mod tests {
                 r#""state":"down","since":"2026-11-22T12:00:30Z","counter":1,"rise":2,"fall":3,"stale":false,"#,
                 r#""rejection":null,"derived_timeout":{"now_seconds":0.083,"min_seconds":0.05,"max_seconds":1.0},"#,
                 r#""last":{"at":"2026-11-22T12:10:20Z","duration_seconds":0.0003,"#,
-                r#""code":"L4CON","detail":"connection refused"},"certificate_expires":"2026-12-02T12:00:00Z","overrides":[],"transitions":[{"from":"up","to":"down","#,
+                r#""code":"L4CON","detail":"connection refused"},"certificate_expires":"2026-12-02T12:00:00Z","certificate_chain_expires":"2026-12-01T12:00:00Z","overrides":[],"transitions":[{"from":"up","to":"down","#,
                 r#""at":"2026-11-22T12:00:30Z","code":"L4CON","detail":"connection refused","#,
                 r#""cause":"L4CON connection refused"}]}"#
             )

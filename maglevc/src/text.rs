@@ -195,6 +195,9 @@ fn backend(one: &Backend, now: SystemTime, screen: Screen) -> String {
     }
     if let Some(end) = &one.certificate_expires {
         list.entry("certificate", certificate(end, now));
+        if let Some(chain) = one.certificate_chain_expires.as_ref().filter(|chain| *chain != end) {
+            list.entry("issuer", certificate(chain, now));
+        }
     }
     for set in &one.overrides {
         list.entry("override", styled(TextStyle::Odd, changes::sentence(set, now)));

@@ -1,6 +1,6 @@
 //! The result of one probe.
 
-use maglev_ipc::{OutcomeCode, OutcomeDetail};
+use maglev_ipc::{CertificateExpiry, OutcomeCode, OutcomeDetail};
 
 /// The result of one probe, before the scheduler adds its timing.
 #[derive(Clone, Debug, PartialEq)]
@@ -9,8 +9,8 @@ pub struct Verdict {
     pub code: OutcomeCode,
     /// Cause, for operators.
     pub detail: OutcomeDetail,
-    /// End of validity of the certificate the server presented, in seconds since the Unix epoch.
-    pub not_after: Option<u64>,
+    /// Expiry of the certificates that the server presented.
+    pub not_after: Option<CertificateExpiry>,
     /// True if this host has no route to the target; see [`maglev_ipc::Outcome`].
     pub has_no_route: bool,
     /// True if the probe reused a kept connection or resumed a TLS session: such probes are much faster than others.

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use maglev_ipc::ProberStats;
+use maglev_ipc::{CertificateExpiry, ProberStats};
 
 use crate::Name;
 use crate::config::Config;
@@ -64,8 +64,8 @@ pub struct BackendView {
     pub last: Option<LastOutcome>,
     /// Counters of its probes since its check changed.
     pub probes: ProbeCounters,
-    /// Expiry of the server's last shown certificate, in seconds since the Unix epoch.
-    pub not_after: Option<u64>,
+    /// Expiry of the server's last shown certificates.
+    pub not_after: Option<CertificateExpiry>,
     /// Its transitions, the newest first.
     pub transitions: Vec<Transition>,
 }

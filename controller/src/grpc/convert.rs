@@ -74,7 +74,8 @@ pub fn backend(view: &BackendView, rejections: &Rejections<'_>, all: &View) -> v
         transitions: Vec::new(),
         overrides: all.overrides.of_backend(&view.name).map(|o| over(&o, &all.config)).collect(),
         derived_timeout: derived_timeout(view, &all.config),
-        certificate_expires: view.not_after.map(second),
+        certificate_expires: view.not_after.map(|expiry| second(expiry.leaf)),
+        certificate_chain_expires: view.not_after.map(|expiry| second(expiry.chain)),
     }
 }
 

@@ -7,7 +7,7 @@ use maglev_core::failover::FrontendState;
 use maglev_core::health::Health;
 use maglev_core::time::WallTime;
 use maglev_core::view::{ProberView, View};
-use maglev_ipc::LatenessHistogram;
+use maglev_ipc::{CertificateExpiry, LatenessHistogram};
 
 use super::text::{FamilyType, TextEncoder, labels};
 
@@ -61,19 +61,26 @@ fn backends(view: &View, text: &mut TextEncoder) {
 }
 
 fn certificates(view: &View, text: &mut TextEncoder) {
-    let mut family = text.family(
-        "maglev_backend_certificate_expiry_timestamp_seconds",
-        FamilyType::Gauge,
-        "Expiry of the certificate that a backend showed last, as a Unix timestamp.",
-    );
-    for backend in &view.backends {
-        if let Some(not_after) = backend.not_after {
-            family.sample(
-                &[("backend", &*backend.name), ("address", &*backend.address.to_string())],
-                not_after,
-            );
+    let mut sample = |name, help, of: fn(CertificateExpiry) -> u64| {
+        let mut family = text.family(name, FamilyType::Gauge, help);
+        for backend in &view.backends {
+            if let Some(expiry) = backend.not_after {
+                let labels = [("backend", &*backend.name), ("address", &*backend.address.to_string())];
+                family.sample(&labels, of(expiry));
+            }
         }
-    }
+    };
+    sample(
+        "maglev_backend_certificate_expiry_timestamp_seconds",
+        "Expiry of the certificate that a backend showed last, as a Unix timestamp.",
+        |expiry| expiry.leaf,
+    );
+    sample(
+        "maglev_backend_certificate_chain_expiry_timestamp_seconds",
+        "Earliest expiry of that certificate and of the issuers' certificates that the backend sent with it and their \
+         verification used, as a Unix timestamp.",
+        |expiry| expiry.chain,
+    );
 }
 
 fn frontends(view: &View, text: &mut TextEncoder) {

@@ -48,6 +48,7 @@ fn gauges_match_the_view() {
         "maglev_frontend_pool_backend_weight{frontend=\"web\",pool=\"fallback\",backend=\"sorry\"} 10",
         "maglev_frontend_pool_backend_effective_weight{frontend=\"web\",pool=\"fallback\",backend=\"sorry\"} 0",
         "maglev_backend_certificate_expiry_timestamp_seconds{backend=\"nginx0\",address=\"2001:db8:1::10\"} 1796212800",
+        "maglev_backend_certificate_chain_expiry_timestamp_seconds{backend=\"nginx0\",address=\"2001:db8:1::10\"} 1796126400",
         "maglev_frontend_pool_active{frontend=\"web\",pool=\"primary\",priority=\"0\"} 1",
         "maglev_frontend_pool_active{frontend=\"web\",pool=\"fallback\",priority=\"1\"} 0",
         "maglev_prober_connected 1",

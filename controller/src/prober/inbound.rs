@@ -4,7 +4,7 @@
 use maglev_core::state::Input;
 use maglev_ipc::message::MAX_BATCH;
 use maglev_ipc::outcome::{MAX_DETAIL, sanitize};
-use maglev_ipc::{Outcome, ToController, VERSION, VerdictHistory};
+use maglev_ipc::{CertificateExpiry, Outcome, ToController, VERSION, VerdictHistory};
 use tracing::info;
 
 use super::LinkError;
@@ -73,7 +73,9 @@ fn check_batch<T>(batch: &[T]) -> Result<(), LinkError> {
 
 /// Sanitizes the text and bounds the time of an outcome. Most have no text, and are not copied.
 fn sanitized(outcome: Outcome) -> Outcome {
-    let not_after = outcome.not_after.map(|at| at.min(MAX_TIME));
+    let not_after = outcome
+        .not_after
+        .map(|at| CertificateExpiry { leaf: at.leaf.min(MAX_TIME), chain: at.chain.min(MAX_TIME) });
     Outcome { detail: outcome.detail.sanitized(), not_after, ..outcome }
 }
 
@@ -114,10 +116,11 @@ mod tests {
 
     #[test]
     fn certificate_expiry_is_bounded() {
-        let last = Outcome { not_after: Some(u64::MAX), ..outcome("") };
+        let expiry = |at| Some(CertificateExpiry { leaf: at, chain: at });
+        let last = Outcome { not_after: expiry(u64::MAX), ..outcome("") };
         let inputs = received(ToController::Outcomes(vec![last])).unwrap();
         assert!(
-            matches!(&inputs[..], [Input::Outcomes(outcomes)] if outcomes[0].not_after == Some(MAX_TIME)),
+            matches!(&inputs[..], [Input::Outcomes(outcomes)] if outcomes[0].not_after == expiry(MAX_TIME)),
             "{inputs:?}"
         );
     }

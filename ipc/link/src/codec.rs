@@ -54,8 +54,8 @@ pub(crate) mod tests {
     use maglev_ipc::message::MAX_BATCH;
     use maglev_ipc::outcome::MAX_DETAIL;
     use maglev_ipc::{
-        Check, CheckId, HttpCheck, Outcome, OutcomeCode, ProbeKind, ProbeTimeout, Schedule, TlsHandshake,
-        TlsVerify, ToController, ToProber, VerdictHistory,
+        CertificateExpiry, Check, CheckId, HttpCheck, Outcome, OutcomeCode, ProbeKind, ProbeTimeout,
+        Schedule, TlsHandshake, TlsVerify, ToController, ToProber, VerdictHistory,
     };
 
     use proptest::prelude::*;
@@ -72,7 +72,7 @@ pub(crate) mod tests {
             detail: "x".repeat(MAX_DETAIL).into(),
             timeout: Some(Duration::MAX),
             has_no_route: false,
-            not_after: Some(u64::MAX),
+            not_after: Some(CertificateExpiry { leaf: u64::MAX, chain: u64::MAX }),
         }
     }
 

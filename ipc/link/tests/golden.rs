@@ -12,9 +12,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use maglev_ipc::{
-    Check, CheckId, ConnectMode, HttpCheck, LatenessHistogram, Outcome, OutcomeCode, OutcomeDetail,
-    ProbeKind, ProbeTimeout, ProberStats, RejectReason, Schedule, TlsHandshake, TlsVerify, ToController,
-    ToProber, VERSION, VerdictHistory,
+    CertificateExpiry, Check, CheckId, ConnectMode, HttpCheck, LatenessHistogram, Outcome, OutcomeCode,
+    OutcomeDetail, ProbeKind, ProbeTimeout, ProberStats, RejectReason, Schedule, TlsHandshake, TlsVerify,
+    ToController, ToProber, VERSION, VerdictHistory,
 };
 use maglev_ipc_link::codec;
 use serde::Serialize;
@@ -93,7 +93,7 @@ fn to_controller() -> Vec<ToController> {
         code,
         detail,
         timeout: Some(SECOND / 20),
-        not_after: Some(1_800_000_000),
+        not_after: Some(CertificateExpiry { leaf: 1_800_000_000, chain: 1_700_000_000 }),
         has_no_route: false,
     };
     let bare = Outcome {

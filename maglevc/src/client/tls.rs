@@ -2,20 +2,23 @@
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::{fs, io};
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use maglev_tls::ServerVerifier;
+use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{AlertDescription, CertificateError};
-use tonic::transport::{Certificate, ClientTlsConfig, Identity};
+use rustls::{AlertDescription, CertificateError, InvalidMessage, RootCertStore};
+use tonic::transport::{ClientTlsConfig, Endpoint, Identity};
 
 /// TLS options: files in PEM. Any of them enables TLS, as `https://` does.
 #[derive(Args, Clone, Debug, Default)]
 pub struct TlsOptions {
-    /// Use TLS, and trust servers with a certificate of these authorities [default with https://: the system's]
+    /// Use TLS, and trust servers with one of these certificates or by these authorities [default with https://: the system's]
     #[arg(long = "tls-ca", env = "MAGLEV_TLS_CA", value_name = "FILE", value_parser = path_or_none())]
     pub(super) ca: Option<PathBuf>,
 
@@ -39,24 +42,33 @@ impl TlsOptions {
         [&self.ca, &self.certificate, &self.key].into_iter().any(|path| given(path).is_some())
     }
 
-    /// Reads the files.
+    /// Reads the files, and makes the endpoint use TLS with them.
     ///
     /// # Errors
     /// Returns the file and the reason.
-    pub fn config(&self) -> anyhow::Result<ClientTlsConfig> {
-        let mut config = match given(&self.ca) {
-            Some(ca) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(certificates(ca)?)),
-            None => ClientTlsConfig::new().with_native_roots(),
-        };
+    pub fn configure(&self, endpoint: Endpoint) -> anyhow::Result<Endpoint> {
+        let mut config = ClientTlsConfig::new();
         match (given(&self.certificate), given(&self.key)) {
             (Some(certificate), Some(key)) => {
-                config = config.identity(Identity::from_pem(certificates(certificate)?, private_key(key)?));
+                let (certificate, _) = certificates(certificate)?;
+                config = config.identity(Identity::from_pem(certificate, private_key(key)?));
             }
             (None, None) => {}
             _ => bail!("--tls-cert and --tls-key want each other"),
         }
-        Ok(config)
+        let endpoint = match given(&self.ca) {
+            Some(ca) => endpoint.tls_config_with_verifier(config, verifier(certificates(ca)?.1)),
+            None => endpoint.tls_config(config.with_native_roots()),
+        };
+        endpoint.map_err(|error| anyhow!("{}", super::reason(&error)))
     }
+}
+
+/// Returns a verifier that trusts servers with a certificate by these authorities, or with one of these.
+fn verifier(trusted: Vec<CertificateDer<'static>>) -> Arc<ServerVerifier> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(trusted.iter().cloned());
+    Arc::new(ServerVerifier::new(roots.into(), trusted.into(), &ring::default_provider()))
 }
 
 fn given(path: &Option<PathBuf>) -> Option<&Path> {
@@ -67,12 +79,14 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     fs::read(path).with_context(|| path.display().to_string())
 }
 
-/// Reads a file of certificates. tonic would ignore one without any.
-fn certificates(path: &Path) -> anyhow::Result<Vec<u8>> {
+/// Reads a file of certificates: its content, and the certificates in it.
+fn certificates(path: &Path) -> anyhow::Result<(Vec<u8>, Vec<CertificateDer<'static>>)> {
     let pem = read(path)?;
-    match CertificateDer::pem_slice_iter(&pem).next() {
-        Some(Ok(_)) => Ok(pem),
-        Some(Err(_)) | None => bail!("{}: the file has no certificate in PEM", path.display()),
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok((pem, found)),
+        Ok(_) => bail!("{}: the file has no certificate in PEM", path.display()),
+        Err(_) => bail!("{}: the file has a truncated or invalid certificate", path.display()),
     }
 }
 
@@ -86,43 +100,24 @@ fn private_key(path: &Path) -> anyhow::Result<Vec<u8>> {
 
 /// Describes the TLS error that caused this one, if one did.
 pub fn describe(error: &(dyn Error + 'static)) -> Option<String> {
-    Some(match cause(error)? {
-        rustls::Error::InvalidCertificate(fault) => describe_certificate(fault),
-        rustls::Error::InconsistentKeys(_) => "the key of --tls-key is not that of --tls-cert".into(),
-        rustls::Error::InvalidMessage(_) => {
-            "the answer is not TLS; for a daemon without it, leave out https:// and --tls-ca".into()
+    let fault = cause(error)?;
+    let remedy = match fault {
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "; name its CA, or a file of the certificate itself, with --tls-ca"
+        }
+        rustls::Error::InconsistentKeys(_) => {
+            return Some("the key of --tls-key is not that of --tls-cert".into());
+        }
+        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            "; for a daemon without it, leave out https:// and --tls-ca"
         }
         rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
-            "the daemon requires a client certificate; use --tls-cert and --tls-key".into()
+            "; use --tls-cert and --tls-key"
         }
-        rustls::Error::AlertReceived(alert) => {
-            format!("the daemon refuses the handshake or the client certificate ({alert:?})")
-        }
-        other => format!("TLS: {other}"),
-    })
-}
-
-fn describe_certificate(fault: &CertificateError) -> String {
-    let text = match fault {
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "has expired".into(),
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "is not valid yet".into()
-        }
-        CertificateError::NotValidForName => "is not for this name".into(),
-        CertificateError::NotValidForNameContext { expected, .. } => {
-            format!("is not for the name {}", expected.to_str())
-        }
-        CertificateError::UnknownIssuer => "is from an unknown CA; name its CA with --tls-ca".into(),
-        CertificateError::BadSignature => "has a bad signature".into(),
-        CertificateError::BadEncoding => "is malformed".into(),
-        CertificateError::Revoked => "is revoked".into(),
-        // rustls has no variant for this error of webpki.
-        CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
-            "is a CA's own (CA:TRUE); give the daemon one with basicConstraints=CA:FALSE".into()
-        }
-        other => format!("is refused: {other}"),
+        _ => "",
     };
-    format!("the daemon's certificate {text}")
+    let whose = if matches!(fault, rustls::Error::InvalidCertificate(_)) { "the daemon's " } else { "" };
+    Some(format!("{whose}{}{remedy}", maglev_tls::describe(fault, "daemon")))
 }
 
 /// Finds the TLS error in a chain. `io::Error` leaves its content out of the chain.
@@ -136,8 +131,6 @@ fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     fn described(error: rustls::Error) -> String {
@@ -147,15 +140,13 @@ mod tests {
 
     #[test]
     fn tls_error_says_what_to_do() {
-        let own = rustls::OtherError(Arc::new(io::Error::other("CaUsedAsEndEntity")));
         for (error, words) in [
             (CertificateError::UnknownIssuer.into(), "--tls-ca"),
-            (CertificateError::Other(own).into(), "CA:FALSE"),
-            (CertificateError::Expired.into(), "has expired"),
+            (CertificateError::Expired.into(), "the daemon's certificate has expired"),
             (rustls::Error::AlertReceived(AlertDescription::CertificateRequired), "--tls-cert"),
-            (rustls::Error::AlertReceived(AlertDescription::UnknownCA), "UnknownCA"),
+            (rustls::Error::AlertReceived(AlertDescription::UnknownCA), "(alert unknown_ca)"),
             (rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType), "not TLS"),
-            (rustls::Error::HandshakeNotComplete, "TLS: "),
+            (rustls::Error::HandshakeNotComplete, "the handshake is not complete"),
         ] {
             let said = described(error);
             assert!(said.contains(words), "{said}");
@@ -173,7 +164,8 @@ mod tests {
         let said = |ca: Option<&PathBuf>, certificate: Option<&PathBuf>, key: Option<&PathBuf>| {
             let options =
                 TlsOptions { ca: ca.cloned(), certificate: certificate.cloned(), key: key.cloned() };
-            options.config().err().map(|error| error.to_string())
+            let endpoint = Endpoint::from_static("https://lb1:9090");
+            options.configure(endpoint).err().map(|error| error.to_string())
         };
         for wrong in [&key, &other] {
             assert!(said(Some(wrong), None, None).unwrap().ends_with("no certificate in PEM"));
@@ -181,6 +173,6 @@ mod tests {
         }
         assert!(said(None, Some(&cert), Some(&cert)).unwrap().contains("no private key"));
         assert!(said(None, Some(&cert), None).unwrap().contains("want each other"));
-        assert_eq!(said(Some(&cert), Some(&cert), Some(&key)), None);
+        assert_eq!(said(Some(&cert), None, None), None);
     }
 }

@@ -42,6 +42,7 @@ timeout      auto: now 83ms (50ms to 1s)
 last         L4CON connection refused
 probed       10s ago, in 300us
 certificate  expires 2026-12-02T12:00:00Z (in 9d23h)
+issuer       expires 2026-12-01T12:00:00Z (in 8d23h)
 
 when                  age    from  to    why
 2026-11-22T12:00:30Z  10m0s  up    down  L4CON connection refused

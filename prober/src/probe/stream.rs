@@ -7,10 +7,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use maglev_ipc::regexp::RegexpSet;
 use maglev_ipc::{
-    Check, ConnectMode, HttpCheck, OutcomeCode, OutcomeDetail, ProbeKind, RejectReason, TlsHandshake,
+    CertificateExpiry, Check, ConnectMode, HttpCheck, OutcomeCode, OutcomeDetail, ProbeKind, RejectReason,
+    TlsHandshake,
 };
 use nix::sys::epoll::EpollFlags;
-use rustls::{ClientConnection, HandshakeKind};
 use socket2::Socket;
 
 use super::http::{HttpRequest, HttpResponse, Reuse};
@@ -129,14 +129,14 @@ pub struct ProbeStream {
 /// The TLS session and the HTTP exchange on a connection.
 #[derive(Debug, Default)]
 struct Exchange {
-    tls: Option<Box<ClientConnection>>,
+    tls: Option<Box<tls::TlsConnection>>,
     sent: usize,
     read: usize,
     response: HttpResponse,
     /// True if the server has closed its side of the TCP connection.
     is_closed: bool,
-    /// End of validity of the certificate presented in this probe.
-    not_after: Option<u64>,
+    /// Expiry of the certificates presented in this probe.
+    not_after: Option<CertificateExpiry>,
 }
 
 /// End of a probe.
@@ -316,7 +316,7 @@ impl Exchange {
     }
 
     fn has_resumed(&self) -> bool {
-        self.tls.as_ref().is_some_and(|tls| tls.handshake_kind() == Some(HandshakeKind::Resumed))
+        self.tls.as_ref().is_some_and(|tls| tls.has_resumed())
     }
 
     fn is_handshaking(&self) -> bool {
@@ -343,17 +343,20 @@ impl Exchange {
         if let (Some(tls), Some(plan)) = (&mut self.tls, &plan.tls)
             && tls.is_handshaking()
         {
-            while tls.is_handshaking() {
-                if let Err(error) = tls.complete_io(&mut socket) {
-                    return handshake_verdict(&error);
-                }
+            match tls.handshake(plan, &mut socket, now) {
+                Ok(not_after) => self.not_after = not_after,
+                Err(error) => return handshake_verdict(&error),
             }
-            self.not_after = plan.complete(tls, now);
         }
-        let Some(request) = &plan.request else { return Some(Verdict::from_code(OutcomeCode::L6Ok)) };
+        let Some(request) = &plan.request else {
+            return match self.tls.as_mut().map(|tls| tls.await_acceptance(&mut socket)) {
+                Some(Err(error)) => handshake_verdict(&error),
+                Some(Ok(())) | None => Some(Verdict::from_code(OutcomeCode::L6Ok)),
+            };
+        };
         let result = match &mut self.tls {
             Some(tls) => {
-                let mut stream = rustls::Stream::new(&mut **tls, &mut socket);
+                let mut stream = rustls::Stream::new(&mut ***tls, &mut socket);
                 exchange_http(request, &mut self.sent, &mut self.response, &mut stream, buffer)
             }
             None => exchange_http(request, &mut self.sent, &mut self.response, &mut socket, buffer),
@@ -366,6 +369,9 @@ impl Exchange {
     }
 
     fn timeout_verdict(&self, plan: &StreamPlan) -> Verdict {
+        if self.tls.as_ref().is_some_and(|tls| tls.awaits_answer()) {
+            return Verdict { not_after: self.not_after, ..Verdict::from_code(OutcomeCode::L6Ok) };
+        }
         let length = plan.request.as_ref().map_or(0, |request| request.bytes.len());
         let is_sent = self.sent == length && !self.tls.as_ref().is_some_and(|tls| tls.wants_write());
         let detail = if is_sent { self.response.missing_part() } else { "the request is not taken" };
@@ -430,10 +436,11 @@ fn handshake_verdict(error: &io::Error) -> Option<Verdict> {
 
 /// Returns the verdict on an error of an established connection.
 fn io_verdict(code: OutcomeCode, error: &io::Error) -> Verdict {
-    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match (tls, error.raw_os_error()) {
+    match (tls_error(error), error.raw_os_error()) {
+        // In TLS 1.3 the alert that refuses a handshake can follow its end.
         (Some(fault), _) => {
-            Verdict { not_after: tls::expiry_of(fault), ..Verdict::new(code, tls::describe(fault)) }
+            let verdict = Verdict::new(OutcomeCode::L6Rsp, tls::describe(fault).into_owned());
+            Verdict { not_after: tls::expiry_of(fault), ..verdict }
         }
         (None, Some(_)) => match tcp::connect_failed(error) {
             verdict if verdict.code == OutcomeCode::Local => verdict,
@@ -441,6 +448,10 @@ fn io_verdict(code: OutcomeCode, error: &io::Error) -> Verdict {
         },
         (None, None) => Verdict::new(code, error.to_string()),
     }
+}
+
+fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref().and_then(|inner| inner.downcast_ref())
 }
 
 /// A socket that returns at most [`MAX_READ`] bytes, and avoids reads that would block.

@@ -42,11 +42,11 @@ impl CheckHistory {
 mod tests {
     use std::time::Duration;
 
-    use maglev_ipc::{OutcomeCode, OutcomeDetail};
+    use maglev_ipc::{CertificateExpiry, OutcomeCode, OutcomeDetail};
 
     use super::*;
 
-    fn outcome(code: OutcomeCode, not_after: Option<u64>, has_no_route: bool) -> Outcome {
+    fn outcome(code: OutcomeCode, not_after: Option<CertificateExpiry>, has_no_route: bool) -> Outcome {
         Outcome {
             check: CheckId(1),
             seq: 1,
@@ -63,12 +63,13 @@ mod tests {
     #[test]
     fn not_after_persists_until_next_certificate() {
         let mut history = CheckHistory::default();
-        let shown = [None, Some(5), None, None, Some(4), None];
+        let [five, four] = [5, 4].map(|leaf| Some(CertificateExpiry { leaf, chain: leaf - 1 }));
+        let shown = [None, five, None, None, four, None];
         let reported = shown.map(|not_after| {
             history.record(&outcome(OutcomeCode::L7Ok, not_after, false));
             history.verdicts(CheckId(2)).unwrap().last.not_after
         });
-        assert_eq!(reported, [None, Some(5), Some(5), Some(5), Some(4), Some(4)]);
+        assert_eq!(reported, [None, five, five, five, four, four]);
     }
 
     #[test]

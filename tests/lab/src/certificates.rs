@@ -1,8 +1,8 @@
 //! A certificate authority, and valid and invalid server certificates.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DistinguishedName,
+    DnType, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
 };
 
 /// A certificate and its key, in PEM.
@@ -27,7 +27,7 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name = distinguished_name("an authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
@@ -63,6 +63,43 @@ impl Authority {
         self.sign(params)
     }
 
+    /// Returns a valid certificate for several names, with this serial number in hexadecimal.
+    ///
+    /// # Panics
+    /// If the names or the number are invalid.
+    #[must_use]
+    pub fn with_names(&self, names: &[&str], serial: &str) -> Identity {
+        let mut params =
+            CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
+        params.distinguished_name = distinguished_name(names[0]);
+        params.serial_number = Some(serial_number(serial));
+        self.sign(params)
+    }
+
+    /// Returns a list, in PEM, that revokes the certificate with this serial number, and is valid until `year` begins.
+    ///
+    /// # Panics
+    /// If the system has no randomness.
+    #[must_use]
+    pub fn revocation_list(&self, serial: &str, year: i32) -> String {
+        let at = date_time_ymd(2019, 1, 1);
+        let revoked = RevokedCertParams {
+            serial_number: serial_number(serial),
+            revocation_time: at,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: at,
+            next_update: date_time_ymd(year, 1, 1),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: vec![revoked],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.0).unwrap().pem().unwrap()
+    }
+
     fn sign(&self, params: CertificateParams) -> Identity {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
@@ -79,6 +116,23 @@ pub fn self_signed(name: &str) -> Identity {
     let key = KeyPair::generate().unwrap();
     let certificate = server(name).self_signed(&key).unwrap();
     Identity { certificate: certificate.pem(), key: key.serialize_pem() }
+}
+
+/// Returns a self-signed certificate for `name` that is a CA's, as `openssl req -x509` makes it.
+///
+/// # Panics
+/// If the system has no randomness.
+#[must_use]
+pub fn self_signed_authority(name: &str) -> Identity {
+    let key = KeyPair::generate().unwrap();
+    let mut params = server(name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let certificate = params.self_signed(&key).unwrap();
+    Identity { certificate: certificate.pem(), key: key.serialize_pem() }
+}
+
+fn serial_number(hexadecimal: &str) -> SerialNumber {
+    u64::from_str_radix(hexadecimal, 16).unwrap().into()
 }
 
 fn server(name: &str) -> CertificateParams {

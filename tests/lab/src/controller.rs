@@ -232,6 +232,13 @@ pub fn https(port: u16, name: &str, verify: TlsVerify) -> ProbeKind {
     ProbeKind::Http { port, http: get("/"), tls: Some(tls) }
 }
 
+/// Returns a TLS handshake for `name`, without a request.
+#[must_use]
+pub fn tcp_tls(port: u16, name: &str, verify: TlsVerify) -> ProbeKind {
+    let tls = TlsHandshake { server_name: name.to_owned(), verify };
+    ProbeKind::Tcp { port, mode: ConnectMode::Full, tls: Some(tls) }
+}
+
 /// Returns a `GET` of `path` that expects 200.
 #[must_use]
 pub fn get(path: &str) -> HttpCheck {

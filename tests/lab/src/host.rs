@@ -3,12 +3,16 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 use std::{process, thread};
 
 use nix::sched::{CloneFlags, setns};
+
+use super::PATIENCE;
 
 /// nftables table of a host's filters.
 const TABLE: &str = "inet lab";
@@ -100,6 +104,20 @@ impl Host {
     /// If `work` panics or the namespace cannot be entered.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         inside(Path::new("/run/netns").join(&self.name).as_path(), work)
+    }
+
+    /// Waits until a server listens on `port` of 127.0.0.1.
+    ///
+    /// # Panics
+    /// If none does in time.
+    pub fn wait_until_open(&self, port: u16) {
+        let deadline = Instant::now() + PATIENCE;
+        self.inside(|| {
+            while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+                assert!(Instant::now() < deadline, "no server listens on port {port}");
+                thread::sleep(Duration::from_millis(10));
+            }
+        });
     }
 }
 

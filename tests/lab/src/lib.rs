@@ -26,6 +26,7 @@ pub mod maglevd;
 pub mod many_frontends;
 pub mod metrics;
 pub mod nginx;
+pub mod openssl;
 pub mod packet;
 pub mod packets;
 pub mod process;

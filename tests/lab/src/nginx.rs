@@ -1,13 +1,9 @@
 //! nginx on a host, with valid and invalid pages and certificates.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, TcpStream};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill, killpg};
 
-use super::PATIENCE;
 use super::certificates::{Authority, self_signed};
 use super::host::Host;
 use super::process::Process;
@@ -58,7 +54,8 @@ impl Nginx {
         // Its own process group, so that signals reach its workers too.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let nginx = Self { process: Process::spawn("nginx", &mut command), roots: authority.certificate() };
-        wait_until_open(host, SELF_SIGNED);
+        // nginx opens its ports in order and reports no readiness.
+        host.wait_until_open(SELF_SIGNED);
         nginx
     }
 
@@ -118,16 +115,4 @@ fn listen(port: u16, tls: &str) -> String {
         _ = writeln!(site, "location = {path} {{ return {answer}; }}");
     }
     site + "}\n"
-}
-
-/// Waits for the last port. nginx opens its ports in order and reports no readiness.
-fn wait_until_open(host: &Host, port: u16) {
-    let deadline = Instant::now() + PATIENCE;
-    let address = (IpAddr::V4(Ipv4Addr::LOCALHOST), port);
-    host.inside(|| {
-        while TcpStream::connect(address).is_err() {
-            assert!(Instant::now() < deadline, "nginx does not listen on port {port}");
-            thread::sleep(Duration::from_millis(10));
-        }
-    });
 }

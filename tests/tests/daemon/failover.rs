@@ -135,6 +135,6 @@ fn expired_certificate_is_down_unless_unverified() {
     let verdict = maglevd.backend("expired").last.unwrap().verdict.unwrap();
     assert_eq!(
         (verdict.code().as_str_name(), verdict.detail.as_str()),
-        ("CODE_L6RSP", "certificate expired")
+        ("CODE_L6RSP", "certificate has expired")
     );
 }

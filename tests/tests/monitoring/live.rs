@@ -208,7 +208,7 @@ fn alert_rules_use_existing_metrics() {
         return;
     }
     let mut fixture = MonitoringFixture::new();
-    let expiry = "maglev_backend_certificate_expiry_timestamp_seconds{backend=\"d\"}";
+    let expiry = "maglev_backend_certificate_chain_expiry_timestamp_seconds{backend=\"d\"}";
     until(|| fixture.prometheus.value(expiry) == Some(978_307_200.0), || fixture.prometheus.targets());
     fixture.cause_faults();
 

@@ -9,5 +9,6 @@ mod keep_alive;
 mod local_faults;
 mod tcp;
 mod tls;
+mod tls_openssl;
 
 use maglev_lab::fixtures::ProberFixture;

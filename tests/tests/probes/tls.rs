@@ -18,9 +18,9 @@ fn certificate_is_verified_against_roots_and_name() {
     for family in FAMILIES {
         for (port, verdict) in [
             (nginx::GOOD, "L7OK HTTP 200"),
-            (nginx::EXPIRED, "L6RSP certificate expired"),
-            (nginx::OTHER_NAME, "L6RSP certificate not valid for name www.example.org"),
-            (nginx::SELF_SIGNED, "L6RSP certificate from an unknown issuer"),
+            (nginx::EXPIRED, "L6RSP certificate has expired"),
+            (nginx::OTHER_NAME, "L6RSP certificate is not for the name www.example.org"),
+            (nginx::SELF_SIGNED, "L6RSP certificate is from an unknown issuer"),
         ] {
             let check = check(family.server, https(port, NAME, GIVEN_ROOTS));
             assert_eq!(fixture.controller.verdict_with_roots(check, &nginx.roots), verdict);

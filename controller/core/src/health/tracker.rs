@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::mem;
 use core::time::Duration;
 
-use maglev_ipc::{Outcome, OutcomeCode, OutcomeDetail, VerdictHistory};
+use maglev_ipc::{CertificateExpiry, Outcome, OutcomeCode, OutcomeDetail, VerdictHistory};
 
 use super::freshness::Freshness;
 use super::recent::{OutcomeRun, RecentOutcomes};
@@ -43,7 +43,7 @@ pub struct Tracker {
     /// True if a DOWN transition was deferred in the current run of failures.
     down_deferred: bool,
     last: Option<LastOutcome>,
-    not_after: Option<u64>,
+    not_after: Option<CertificateExpiry>,
     recent: RecentOutcomes,
     history: VecDeque<Transition>,
 }
@@ -155,7 +155,7 @@ impl Tracker {
 
     /// Returns the expiry of the certificate that the server presented last, in seconds since the Unix epoch.
     #[must_use]
-    pub const fn not_after(&self) -> Option<u64> {
+    pub const fn not_after(&self) -> Option<CertificateExpiry> {
         self.not_after
     }
 

@@ -7,6 +7,7 @@ mod icmp;
 mod keep_alive;
 mod tcp;
 mod tls;
+mod tls_chain;
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};

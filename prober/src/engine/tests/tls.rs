@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use maglev_ipc::{HttpCheck, TlsHandshake, TlsVerify};
+use maglev_ipc::{CertificateExpiry, HttpCheck, TlsHandshake, TlsVerify};
 use rcgen::{CertificateParams, CertifiedIssuer, Issuer, KeyPair, date_time_ymd};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{HandshakeKind, ServerConfig, ServerConnection};
@@ -8,13 +8,13 @@ use rustls::{HandshakeKind, ServerConfig, ServerConnection};
 use super::*;
 
 /// A server with a certificate of its own authority.
-struct TlsServer {
-    address: SocketAddr,
+pub struct TlsServer {
+    pub address: SocketAddr,
     /// Certificate of the authority.
-    pem: String,
+    pub pem: String,
 }
 
-fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
+pub fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.distinguished_name.push(rcgen::DnType::CommonName, name);
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -29,27 +29,27 @@ fn server(change: impl FnOnce(&mut CertificateParams)) -> TlsServer {
     change(&mut params);
     let issuer: &Issuer<'_, KeyPair> = &authority;
     let certificate = params.signed_by(&key, issuer).unwrap();
-    let address = tls_server(certificate.der().clone(), &key);
+    let address = tls_server(vec![certificate.der().clone()], &key);
     TlsServer { address, pem: authority.pem() }
 }
 
-/// Returns the configuration of a server with this certificate.
-fn config(certificate: CertificateDer<'static>, key: &KeyPair) -> Arc<ServerConfig> {
+/// Returns the configuration of a server with these certificates, its own first.
+fn config(chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> Arc<ServerConfig> {
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    Arc::new(config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap())
+    Arc::new(config.with_no_client_auth().with_single_cert(chain, key).unwrap())
 }
 
 /// Returns the configuration of a server with a self-signed certificate.
 fn self_signed() -> Arc<ServerConfig> {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(vec!["good.test".into()]).unwrap();
-    config(params.self_signed(&key).unwrap().der().clone(), &key)
+    config(vec![params.self_signed(&key).unwrap().der().clone()], &key)
 }
 
-fn tls_server(certificate: CertificateDer<'static>, key: &KeyPair) -> SocketAddr {
-    let config = config(certificate, key);
+pub fn tls_server(chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> SocketAddr {
+    let config = config(chain, key);
     serve(move |mut stream| {
         let mut tls = ServerConnection::new(config.clone()).unwrap();
         let mut stream = rustls::Stream::new(&mut tls, &mut stream);
@@ -86,7 +86,7 @@ fn handshake(server: &TlsServer, name: &str, verify: TlsVerify, body: Option<&st
     (outcome.code, outcome.detail.to_string())
 }
 
-fn first_outcome(server: &TlsServer, name: &str, verify: TlsVerify, body: Option<&str>) -> Outcome {
+pub fn first_outcome(server: &TlsServer, name: &str, verify: TlsVerify, body: Option<&str>) -> Outcome {
     let (mut controller, _thread) = spawn();
     controller.greet();
     controller.send(&ToProber::Begin { generation: 1 });
@@ -98,7 +98,7 @@ fn first_outcome(server: &TlsServer, name: &str, verify: TlsVerify, body: Option
     controller.outcome(1)
 }
 
-const BUNDLE: TlsVerify = TlsVerify::Bundle(3);
+pub const BUNDLE: TlsVerify = TlsVerify::Bundle(3);
 
 #[test]
 fn valid_certificate_passes() {
@@ -187,14 +187,14 @@ fn new_connections_resume_sessions() {
 #[test]
 fn wrong_certificate_name_fails() {
     let (code, detail) = handshake(&server(|_| {}), "bad.test", BUNDLE, None);
-    assert_eq!((code, detail.as_str()), (OutcomeCode::L6Rsp, "certificate not valid for name bad.test"));
+    assert_eq!((code, detail.as_str()), (OutcomeCode::L6Rsp, "certificate is not for the name bad.test"));
 }
 
 #[test]
 fn expired_certificate_fails() {
     let server = server(|params| params.not_after = date_time_ymd(2020, 1, 1));
     let (code, detail) = handshake(&server, "good.test", BUNDLE, None);
-    assert_eq!((code, detail.as_str()), (OutcomeCode::L6Rsp, "certificate expired"));
+    assert_eq!((code, detail.as_str()), (OutcomeCode::L6Rsp, "certificate has expired"));
 }
 
 #[test]
@@ -210,7 +210,8 @@ fn not_after_is_reported_for_any_verdict() {
         let verified = first_outcome(&server, "good.test", BUNDLE, None);
         let mismatched = first_outcome(&server, "good.test", TlsVerify::Nothing, Some("goodbye"));
         assert_eq!([verified.code, mismatched.code], codes);
-        assert_eq!([verified.not_after, mismatched.not_after], [Some(seconds); 2]);
+        let expiry = Some(CertificateExpiry { leaf: seconds, chain: seconds });
+        assert_eq!([verified.not_after, mismatched.not_after], [expiry; 2]);
     }
 }
 
@@ -219,7 +220,7 @@ fn unknown_issuer_fails_unless_unverified() {
     let TlsServer { address, .. } = server(|_| {});
     let elsewhere = TlsServer { address, pem: authority("another").pem() };
     let (code, detail) = handshake(&elsewhere, "good.test", BUNDLE, None);
-    assert_eq!((code, detail.as_str()), (OutcomeCode::L6Rsp, "certificate from an unknown issuer"));
+    assert_eq!((code, detail.as_str()), (OutcomeCode::L6Rsp, "certificate is from an unknown issuer"));
     assert_eq!(handshake(&elsewhere, "bad.test", TlsVerify::Nothing, None).0, OutcomeCode::L6Ok);
 }
 
@@ -227,19 +228,23 @@ fn unknown_issuer_fails_unless_unverified() {
 fn self_signed_certificate_fails() {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(vec!["good.test".into()]).unwrap();
-    let address = tls_server(params.self_signed(&key).unwrap().der().clone(), &key);
+    let address = tls_server(vec![params.self_signed(&key).unwrap().der().clone()], &key);
     let pem = authority("one").pem();
     let (code, detail) = handshake(&TlsServer { address, pem }, "good.test", BUNDLE, None);
-    assert_eq!((code, detail.as_str()), (OutcomeCode::L6Rsp, "certificate from an unknown issuer"));
+    assert_eq!((code, detail.as_str()), (OutcomeCode::L6Rsp, "certificate is from an unknown issuer"));
 }
 
 #[test]
-fn ca_certificate_as_server_certificate_fails() {
-    let authority = authority("good.test");
-    let address = tls_server(authority.der().clone(), authority.key());
-    let server = TlsServer { address, pem: authority.pem() };
-    let (code, detail) = handshake(&server, "good.test", BUNDLE, None);
-    assert_eq!((code, detail.as_str()), (OutcomeCode::L6Rsp, "certificate is a CA's own"));
+fn trusted_ca_certificate_passes_as_own() {
+    let mut params = CertificateParams::new(vec!["good.test".into()]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let own = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let address = tls_server(vec![own.der().clone()], own.key());
+    let seen = |pem, name| handshake(&TlsServer { address, pem }, name, BUNDLE, None);
+    assert_eq!(seen(own.pem(), "good.test").0, OutcomeCode::L6Ok);
+    assert_eq!(seen(own.pem(), "bad.test").1, "certificate is not for the name bad.test");
+    let words = "certificate is a CA's own (CA:TRUE), and not itself among the trusted certificates";
+    assert_eq!(seen(authority("other").pem(), "good.test"), (OutcomeCode::L6Rsp, words.to_owned()));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use maglev_ipc::{CheckId, ConnectMode, ProbeTimeout};
+use maglev_ipc::{CertificateExpiry, CheckId, ConnectMode, ProbeTimeout};
 use proptest::prelude::*;
 
 use super::*;
@@ -187,15 +187,16 @@ fn certificate_expiry_survives_outcomes_without_one() {
         (OutcomeCode::L6Rsp, Some(4)),
         (OutcomeCode::Local, None),
     ];
-    for (seq, (code, not_after)) in (1..).zip(shown) {
-        tracker.record_outcome(&Outcome { not_after, ..outcome(seq, code) }, false, AT);
-        assert_eq!(tracker.not_after(), Some(if seq < 3 { 5 } else { 4 }));
+    let expiry = |leaf| CertificateExpiry { leaf, chain: leaf - 1 };
+    for (seq, (code, leaf)) in (1..).zip(shown) {
+        tracker.record_outcome(&Outcome { not_after: leaf.map(expiry), ..outcome(seq, code) }, false, AT);
+        assert_eq!(tracker.not_after(), Some(expiry(if seq < 3 { 5 } else { 4 })));
     }
     tracker.restart(Thresholds { rise: 1, fall: 1 }, AT);
     assert_eq!(tracker.not_after(), None);
-    let last = Outcome { not_after: Some(6), ..outcome(9, OutcomeCode::L7Ok) };
+    let last = Outcome { not_after: Some(expiry(6)), ..outcome(9, OutcomeCode::L7Ok) };
     tracker.replay_history(&VerdictHistory { last, bits: 1, len: 1 }, false, AT);
-    assert_eq!(tracker.not_after(), Some(6));
+    assert_eq!(tracker.not_after(), Some(expiry(6)));
 }
 
 #[test]
