@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use maglev_core::config::{Api, Caller, Role};
+use maglev_tls::describe;
 use nix::unistd::getuid;
+use rustls::pki_types::UnixTime;
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -19,7 +21,7 @@ pub mod peer;
 mod tests;
 
 pub use accounts::AccountDirectory;
-pub use peer::{ClientCertificate, Peer, names};
+pub use peer::{ClientCertificate, Peer};
 
 use crate::config::{LoadedConfig, TlsConfig};
 use crate::metrics::Metrics;
@@ -136,6 +138,8 @@ impl AccessControl {
     /// Logs a failed TLS handshake, rate-limited.
     pub fn log_failed_handshake(&self, address: IpAddr, error: &io::Error) {
         if let Some(suppressed) = take_log_token(&self.handshakes) {
+            let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+            let error = tls.map_or_else(|| error.to_string().into(), |fault| describe(fault, "client"));
             warn!(%address, %error, suppressed, "TLS handshake failed");
         }
     }
@@ -172,15 +176,15 @@ impl AccessPolicy {
         Self { tls: loaded.tls.clone(), rules, names_accounts, own_uid: getuid().as_raw() }
     }
 
-    /// Returns the role of `peer`.
+    /// Returns the role of `peer` at the time `now`.
     #[must_use]
-    pub fn grant(&self, peer: &Peer) -> RoleGrant {
+    pub fn grant(&self, peer: &Peer, now: UnixTime) -> RoleGrant {
         let default = self.default_for(peer);
         // Rules cannot demote root, which has other ways, and cannot permit plain text.
         if matches!(default.source, GrantSource::Root | GrantSource::Own | GrantSource::PlainText) {
             return default;
         }
-        let matching = self.rules.iter().filter(|(_, subject, _)| self.is(peer, subject));
+        let matching = self.rules.iter().filter(|(_, subject, _)| self.is(peer, subject, now));
         let highest = matching.max_by_key(|(index, _, role)| (*role, Reverse(*index)));
         highest.map_or(default, |(index, _, role)| RoleGrant {
             role: Some(*role),
@@ -206,15 +210,25 @@ impl AccessPolicy {
         RoleGrant { role: Some(role), source }
     }
 
-    fn is(&self, peer: &Peer, subject: &RoleSubject) -> bool {
+    /// Returns the DNS name by which a certificate has its role; `None` if it does not have it by a rule.
+    #[must_use]
+    pub fn certificate_name(&self, grant: RoleGrant) -> Option<&str> {
+        let GrantSource::Rule(granted) = grant.source else { return None };
+        self.rules.iter().find_map(|(index, subject, _)| match subject {
+            RoleSubject::Certificate(name) if *index == granted => Some(&**name),
+            _ => None,
+        })
+    }
+
+    fn is(&self, peer: &Peer, subject: &RoleSubject, now: UnixTime) -> bool {
         match (peer, subject) {
             (Peer::Unix { uid, .. }, RoleSubject::User(user)) => uid == user,
             (Peer::Unix { groups, .. }, RoleSubject::Group(group)) => groups.contains(group),
             (Peer::Tcp { certificate: Some(certificate), .. }, RoleSubject::Certificate(name)) => {
-                // A reload may have replaced the CA since the handshake.
-                let authority = self.tls.as_ref().and_then(|tls| tls.client_ca.as_ref());
-                authority == Some(&certificate.authority)
-                    && certificate.names.iter().any(|found| found.eq_ignore_ascii_case(name))
+                // Since the handshake it may have expired, and a reload may have replaced the CA or the revocation lists.
+                let verifier = self.tls.as_ref().and_then(|tls| tls.client_verifier.as_deref());
+                certificate.names.iter().any(|found| found.eq_ignore_ascii_case(name))
+                    && verifier.is_some_and(|verifier| certificate.is_valid(verifier, now))
             }
             (Peer::Unix { .. } | Peer::Tcp { .. }, _) => false,
         }

@@ -1,6 +1,6 @@
 //! Reads the configuration. Only this module knows YAML.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -31,12 +31,10 @@ pub struct LoadedConfig {
 }
 
 impl LoadedConfig {
-    /// Returns a warning about a valid configuration, for its author; `None` if there is none.
-    #[must_use]
-    pub fn warning(&self) -> Option<String> {
-        let refusal =
-            self.tls.as_ref().map(|tls| tls.refusal.as_str()).filter(|refusal| !refusal.is_empty())?;
-        Some(format!("maglev.api.tls.certificate: {refusal}"))
+    /// Returns the warnings about a valid configuration, for its author.
+    pub fn warnings(&self) -> impl Iterator<Item = String> {
+        let of_tls = self.tls.iter().flat_map(|tls| &tls.warnings);
+        of_tls.map(|(key, warning)| format!("maglev.api.tls.{key}: {warning}"))
     }
 }
 
@@ -183,22 +181,35 @@ fn read_bundle(path: &str) -> Result<Vec<u8>, String> {
     read(Path::new(path), MAX_BUNDLE).map_err(|error| error.to_string())
 }
 
-/// Reads a regular file of at most `max` bytes. Opening or reading any other kind may block for ever.
+/// Reads a regular file of at most `max` bytes.
 fn read(path: &Path, max: usize) -> io::Result<Vec<u8>> {
+    let (file, _) = open(path, max)?;
+    read_open(file, max)
+}
+
+/// Opens a regular file of at most `max` bytes. Opening or reading any other kind may block for ever.
+fn open(path: &Path, max: usize) -> io::Result<(File, Metadata)> {
     let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
-    let too_large = || io::Error::other(format!("larger than {max} bytes"));
-    let max = u64::try_from(max).unwrap_or(u64::MAX);
-    if metadata.len() > max {
-        return Err(too_large());
+    if metadata.len() > u64::try_from(max).unwrap_or(u64::MAX) {
+        return Err(too_large(max));
     }
+    Ok((file, metadata))
+}
+
+/// Reads at most `max` bytes of an open file.
+fn read_open(file: File, max: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     // One byte more than allowed shows that the file has grown since.
-    file.take(max.saturating_add(1)).read_to_end(&mut bytes)?;
-    if u64::try_from(bytes.len()).is_ok_and(|len| len <= max) { Ok(bytes) } else { Err(too_large()) }
+    file.take(u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() <= max { Ok(bytes) } else { Err(too_large(max)) }
+}
+
+fn too_large(max: usize) -> io::Error {
+    io::Error::other(format!("larger than {max} bytes"))
 }
 
 /// Escapes control characters of `text`, which quotes names from the file, so that it stays one line.

@@ -46,7 +46,7 @@ fn fail(error: &anyhow::Error) -> ExitCode {
 fn check(path: &Path) -> ExitCode {
     match config::load(path) {
         Ok(loaded) => {
-            if let Some(warning) = loaded.warning() {
+            for warning in loaded.warnings() {
                 eprintln!("{}: warning: {warning}", path.display());
             }
             println!("{}: configuration valid", path.display());

@@ -40,7 +40,8 @@ pub enum Error {
 /// A step failed or had no effect.
 pub fn drop_all() -> Result<(), Error> {
     keep_only(&HashSet::new(), false)?;
-    set_no_new_privs()
+    set_no_new_privs()?;
+    set_undumpable()
 }
 
 /// Drops all capabilities but those of a starting prober, which are not effective in this process.
@@ -54,6 +55,7 @@ pub fn keep_for_probers() -> Result<(), Error> {
     let kept: CapsHashSet = read(CapSet::Permitted)?.intersection(&useful).copied().collect();
     // Children of root inherit permitted capabilities; those of other users inherit ambient ones.
     keep_only(&kept, !root)?;
+    set_undumpable()?;
     if root || kept.contains(&RAW_SOCKETS) {
         return set_no_new_privs();
     }
@@ -98,6 +100,13 @@ fn shrink_bounding_set(kept: &CapsHashSet) -> Result<(), Error> {
 /// Sets `no_new_privs`: no child gains more than this process has.
 fn set_no_new_privs() -> Result<(), Error> {
     prctl::set_no_new_privs().map_err(|errno: Errno| Error::Step("set no_new_privs", errno.into()))
+}
+
+/// Keeps other processes of this user from the memory of this one, and the memory out of core dumps: it holds the key of the
+/// API. A new program resets it, so each process does it itself.
+fn set_undumpable() -> Result<(), Error> {
+    prctl::set_dumpable(false)
+        .map_err(|errno: Errno| Error::Step("make the process undumpable", errno.into()))
 }
 
 /// Sets a capability set, unless it already matches: a service manager that grants nothing also blocks the system

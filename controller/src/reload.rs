@@ -36,7 +36,7 @@ pub struct Reloader {
 
 /// Logs what is valid and yet wrong.
 pub fn warn_about(loaded: &LoadedConfig) {
-    if let Some(warning) = loaded.warning() {
+    for warning in loaded.warnings() {
         warn!("{warning}");
     }
 }

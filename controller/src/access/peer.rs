@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
 
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
 use tokio::net::UnixStream;
 use tracing::warn;
 use uapi::c;
@@ -35,13 +36,43 @@ pub enum Peer {
     },
 }
 
-/// Verified client certificate.
+/// Client certificate that was verified in the handshake.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ClientCertificate {
-    /// DNS names of the certificate, or else its common name.
+    /// Its DNS names.
     pub names: Vec<String>,
-    /// CA bundle that it was verified against, in PEM.
-    pub authority: Arc<[u8]>,
+    /// Its serial number in hexadecimal.
+    serial: String,
+    /// The certificate and those between it and its root, as the client sent them.
+    chain: Vec<CertificateDer<'static>>,
+}
+
+impl ClientCertificate {
+    /// Reads a verified certificate, the first of the `chain` that the client sent.
+    #[must_use]
+    pub fn new(chain: &[CertificateDer<'_>]) -> Self {
+        let parsed = chain.first().and_then(|first| X509Certificate::from_der(first).ok());
+        let (names, serial) =
+            parsed.map(|(_, found)| (dns_names(&found), serial(&found))).unwrap_or_default();
+        let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
+        Self { names, serial, chain }
+    }
+
+    /// Returns true if `verifier` still accepts the certificate at the time `now`.
+    #[must_use]
+    pub fn is_valid(&self, verifier: &dyn ClientCertVerifier, now: UnixTime) -> bool {
+        let Some((first, others)) = self.chain.split_first() else { return false };
+        verifier.verify_client_cert(first, others, now).is_ok()
+    }
+
+    /// Formats the certificate by one of its names.
+    fn describe(&self, name: Option<&str>, address: IpAddr) -> String {
+        let serial = &self.serial;
+        match name {
+            Some(name) => format!("{} (certificate {serial}, {address})", name.escape_debug()),
+            None => format!("{address} (certificate {serial})"),
+        }
+    }
 }
 
 impl Peer {
@@ -67,12 +98,21 @@ impl Peer {
     pub async fn describe(&self, accounts: &AccountDirectory) -> String {
         match self {
             Self::Unix { uid, .. } => accounts.describe(*uid).await,
-            Self::Tcp { address, certificate, .. } => {
-                match certificate.as_ref().and_then(|certificate| certificate.names.first()) {
-                    Some(name) => format!("{} ({address})", name.escape_debug()),
-                    None => address.to_string(),
-                }
+            Self::Tcp { address, certificate: None, .. } => address.to_string(),
+            Self::Tcp { address, certificate: Some(certificate), .. } => {
+                certificate.describe(certificate.names.first().map(String::as_str), *address)
             }
+        }
+    }
+
+    /// Formats a peer whose certificate has its role by `name`; `None` for a peer without a certificate.
+    #[must_use]
+    pub fn describe_by(&self, name: &str) -> Option<String> {
+        match self {
+            Self::Tcp { address, certificate: Some(certificate), .. } => {
+                Some(certificate.describe(Some(name), *address))
+            }
+            Self::Tcp { .. } | Self::Unix { .. } => None,
         }
     }
 }
@@ -91,20 +131,18 @@ fn supplementary_groups(stream: &UnixStream) -> Vec<u32> {
     }
 }
 
-/// Returns the DNS names of the certificate `der`, or the common name of an old one without DNS names.
-#[must_use]
-pub fn names(der: &[u8]) -> Vec<String> {
-    let Ok((_, certificate)) = X509Certificate::from_der(der) else { return Vec::new() };
+/// Returns the DNS names of a certificate. Its common name is none (RFC 9525 section 2.1).
+fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {
     let alternatives = certificate.subject_alternative_name().ok().flatten();
     let general = alternatives.map(|names| names.value.general_names.as_slice()).unwrap_or_default();
     let dns = general.iter().filter_map(|name| match name {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
         _ => None,
     });
-    let dns: Vec<_> = dns.collect();
-    if !dns.is_empty() {
-        return dns;
-    }
-    let common = certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok());
-    common.map(str::to_owned).collect()
+    dns.collect()
+}
+
+/// Returns the serial number, which has 20 bytes at most (RFC 5280 section 4.1.2.2).
+fn serial(certificate: &X509Certificate<'_>) -> String {
+    certificate.raw_serial().iter().take(20).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,6 +1,10 @@
+use std::time::Duration;
+
 use maglev_core::config::{Account, Rule};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
 use super::*;
+use crate::config::tls::{self, TlsPem};
 
 const OWN: u32 = 990;
 
@@ -24,18 +28,40 @@ fn tcp(address: &str, certificate: Option<ClientCertificate>) -> Peer {
     Peer::of_tcp(address.parse::<IpAddr>().unwrap(), certificate.is_some(), certificate)
 }
 
-fn shown(name: &str, authority: &[u8]) -> Option<ClientCertificate> {
-    Some(ClientCertificate { names: vec![name.into()], authority: authority.into() })
-}
+/// An authority of client certificates.
+struct ClientAuthority(CertifiedIssuer<'static, KeyPair>);
 
-fn tls(client_ca: &[u8]) -> TlsConfig {
-    let server =
-        rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(rustls::server::ResolvesServerCertUsingSni::new()));
-    TlsConfig { server: Arc::new(server), client_ca: Some(client_ca.into()), refusal: String::new() }
+impl ClientAuthority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// Returns a certificate for these names with the serial number 0x0a0b, valid until 2049.
+    fn certificate(&self, names: &[&str]) -> Option<ClientCertificate> {
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.serial_number = Some(0x0a0b_u64.into());
+        params.not_after = rcgen::date_time_ymd(2049, 1, 1);
+        params.distinguished_name.push(rcgen::DnType::CommonName, "common.example.org");
+        let key = KeyPair::generate().unwrap();
+        Some(ClientCertificate::new(&[params.signed_by(&key, &*self.0).unwrap().der().clone()]))
+    }
+
+    /// Returns the configuration of a daemon that accepts these certificates.
+    fn tls(&self) -> TlsConfig {
+        let key = KeyPair::generate().unwrap();
+        let own = CertificateParams::new(vec!["lb1".to_owned()]).unwrap().self_signed(&key).unwrap().pem();
+        let (ca, key) = (self.0.pem(), key.serialize_pem());
+        let pem = TlsPem {
+            certificate: own.as_bytes(),
+            key: key.as_bytes(),
+            client_ca: Some(ca.as_bytes()),
+            client_crl: None,
+        };
+        tls::from_pem(pem).unwrap()
+    }
 }
 
 const ALICE: Caller = Caller::User(Account::Id(1000));
@@ -61,7 +87,7 @@ fn without_rules_local_operates_remote_views() {
         (tcp("::ffff:192.0.2.7", None), Role::View, GrantSource::Network),
         (tcp("2001:db8::7", None), Role::View, GrantSource::Network),
     ] {
-        assert_eq!(policy.grant(&peer), RoleGrant { role: Some(role), source }, "{peer:?}");
+        assert_eq!(policy.grant(&peer, UnixTime::now()), RoleGrant { role: Some(role), source }, "{peer:?}");
     }
 }
 
@@ -70,10 +96,10 @@ fn unlisted_local_peers_only_view() {
     for rule in [(ALICE, Role::Admin), (NETOPS, Role::Operate)] {
         let policy = policy(&[rule], None);
         let unlisted = RoleGrant { role: Some(Role::View), source: GrantSource::Unlisted };
-        assert_eq!(policy.grant(&unix(1001, &[1001])), unlisted);
-        assert_eq!(policy.grant(&tcp("127.0.0.1", None)), unlisted);
-        assert_eq!(policy.grant(&unix(0, &[0])).role, Some(Role::Admin));
-        assert_eq!(policy.grant(&unix(OWN, &[OWN])).role, Some(Role::Admin));
+        assert_eq!(policy.grant(&unix(1001, &[1001]), UnixTime::now()), unlisted);
+        assert_eq!(policy.grant(&tcp("127.0.0.1", None), UnixTime::now()), unlisted);
+        assert_eq!(policy.grant(&unix(0, &[0]), UnixTime::now()).role, Some(Role::Admin));
+        assert_eq!(policy.grant(&unix(OWN, &[OWN]), UnixTime::now()).role, Some(Role::Admin));
     }
 }
 
@@ -82,36 +108,70 @@ fn highest_matching_role_wins() {
     let rules = [(NETOPS, Role::View), (ALICE, Role::Admin), (NETOPS, Role::Operate)];
     let policy = policy(&rules, None);
     let rule = |role, index| RoleGrant { role: Some(role), source: GrantSource::Rule(index) };
-    assert_eq!(policy.grant(&unix(1000, &[1000, 500])), rule(Role::Admin, 1));
-    assert_eq!(policy.grant(&unix(1001, &[500])), rule(Role::Operate, 2));
-    assert_eq!(policy.grant(&unix(1001, &[1001, 7, 500])), rule(Role::Operate, 2));
+    assert_eq!(policy.grant(&unix(1000, &[1000, 500]), UnixTime::now()), rule(Role::Admin, 1));
+    assert_eq!(policy.grant(&unix(1001, &[500]), UnixTime::now()), rule(Role::Operate, 2));
+    assert_eq!(policy.grant(&unix(1001, &[1001, 7, 500]), UnixTime::now()), rule(Role::Operate, 2));
 }
 
 #[test]
 fn rule_can_lower_the_default_role() {
     let policy = policy(&[(NETOPS, Role::View)], None);
-    let grant = policy.grant(&unix(1001, &[500]));
+    let grant = policy.grant(&unix(1001, &[500]), UnixTime::now());
     assert_eq!(grant, RoleGrant { role: Some(Role::View), source: GrantSource::Rule(0) });
 }
 
 #[test]
 fn certificates_match_name_and_current_ca() {
-    let policy = policy(&[(deploy(), Role::Operate)], Some(tls(b"now")));
-    let role = |peer: Peer| policy.grant(&peer).role;
-    assert_eq!(role(tcp("192.0.2.7", shown("Deploy.Example.org", b"now"))), Some(Role::Operate));
-    assert_eq!(role(tcp("192.0.2.7", shown("other.example.org", b"now"))), Some(Role::View));
-    assert_eq!(role(tcp("192.0.2.7", shown("deploy.example.org", b"before"))), Some(Role::View));
-    assert_eq!(role(unix(1000, &[])), Some(Role::Operate));
+    let (authority, before) = (ClientAuthority::new(), ClientAuthority::new());
+    let policy = policy(&[(deploy(), Role::Operate)], Some(authority.tls()));
+    let role = |certificate| policy.grant(&tcp("192.0.2.7", certificate), UnixTime::now()).role;
+    assert_eq!(
+        role(authority.certificate(&["other.example.org", "Deploy.Example.org"])),
+        Some(Role::Operate)
+    );
+    assert_eq!(role(authority.certificate(&["other.example.org"])), Some(Role::View));
+    assert_eq!(role(before.certificate(&["deploy.example.org"])), Some(Role::View));
+    assert_eq!(policy.grant(&unix(1000, &[]), UnixTime::now()).role, Some(Role::Operate));
+}
+
+#[test]
+fn certificate_loses_role_when_it_expires() {
+    let authority = ClientAuthority::new();
+    let policy = policy(&[(deploy(), Role::Admin)], Some(authority.tls()));
+    let peer = tcp("192.0.2.7", authority.certificate(&["deploy.example.org"]));
+    let role = |at| policy.grant(&peer, UnixTime::since_unix_epoch(Duration::from_secs(at))).role;
+    // 2049-01-01.
+    assert_eq!([role(2_493_072_000), role(2_493_072_001)], [Some(Role::Admin), Some(Role::View)]);
+}
+
+#[test]
+fn common_name_is_no_name() {
+    let authority = ClientAuthority::new();
+    let rule = (Caller::Certificate("common.example.org".into()), Role::Admin);
+    let policy = policy(&[rule], Some(authority.tls()));
+    let peer = tcp("192.0.2.7", authority.certificate(&[]));
+    assert_eq!(policy.grant(&peer, UnixTime::now()).role, Some(Role::View));
+}
+
+#[test]
+fn matching_name_is_named() {
+    let authority = ClientAuthority::new();
+    let policy = policy(&[(deploy(), Role::Operate)], Some(authority.tls()));
+    let peer = tcp("192.0.2.7", authority.certificate(&["first.example.org", "deploy.example.org"]));
+    let name = policy.certificate_name(policy.grant(&peer, UnixTime::now()));
+    assert_eq!(name, Some("deploy.example.org"));
+    let described = peer.describe_by("deploy.example.org").unwrap();
+    assert_eq!(described, "deploy.example.org (certificate 0a0b, 192.0.2.7)");
 }
 
 #[test]
 fn plain_text_is_refused_with_tls() {
-    let policy = policy(&[], Some(tls(b"")));
+    let policy = policy(&[], Some(ClientAuthority::new().tls()));
     let refused = RoleGrant { role: None, source: GrantSource::PlainText };
     for address in ["127.0.0.1", "192.0.2.7"] {
-        assert_eq!(policy.grant(&tcp(address, None)), refused);
+        assert_eq!(policy.grant(&tcp(address, None), UnixTime::now()), refused);
     }
-    assert_eq!(policy.grant(&unix(1000, &[])).role, Some(Role::Operate));
+    assert_eq!(policy.grant(&unix(1000, &[]), UnixTime::now()).role, Some(Role::Operate));
 }
 
 #[test]
@@ -119,7 +179,7 @@ fn unknown_account_matches_no_peer() {
     let nobody = Caller::User(Account::Name("no-such-user".into()));
     let policy = policy(&[(nobody, Role::Admin), (ALICE, Role::Admin)], None);
     assert_eq!(policy.rules.len(), 1);
-    assert_eq!(policy.grant(&unix(1000, &[])).source, GrantSource::Rule(1));
+    assert_eq!(policy.grant(&unix(1000, &[]), UnixTime::now()).source, GrantSource::Rule(1));
 }
 
 #[test]
@@ -137,11 +197,15 @@ fn hidden_users_match_no_rule() {
 #[tokio::test]
 async fn peers_are_described() {
     let accounts = AccountDirectory::of_this_process();
+    let authority = ClientAuthority::new();
     for (peer, expected) in [
         (unix(0, &[]), "root"),
         (tcp("::ffff:192.0.2.7", None), "192.0.2.7"),
-        (tcp("192.0.2.7", shown("deploy.example.org", b"")), "deploy.example.org (192.0.2.7)"),
-        (tcp("192.0.2.7", shown("a\nb", b"")), "a\\nb (192.0.2.7)"),
+        (
+            tcp("192.0.2.7", authority.certificate(&["deploy.example.org"])),
+            "deploy.example.org (certificate 0a0b, 192.0.2.7)",
+        ),
+        (tcp("192.0.2.7", authority.certificate(&[])), "192.0.2.7 (certificate 0a0b)"),
     ] {
         assert_eq!(peer.describe(&accounts).await, expected);
     }

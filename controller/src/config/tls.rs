@@ -5,12 +5,16 @@ use std::sync::Arc;
 
 use maglev_core::config::{Problem, file};
 use maglev_ipc::check::MAX_BUNDLE;
-use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use maglev_tls::describe;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
-use rustls::{CertificateError, RootCertStore, ServerConfig};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig};
+use x509_parser::prelude::{CertificateRevocationList, FromDer};
+
+mod key_file;
 
 /// ALPN protocol of gRPC.
 const ALPN: &[u8] = b"h2";
@@ -20,10 +24,23 @@ const ALPN: &[u8] = b"h2";
 pub struct TlsConfig {
     /// Server configuration for handshakes.
     pub server: Arc<ServerConfig>,
-    /// CA bundle for client certificates, in PEM; `None` requests no certificate.
-    pub client_ca: Option<Arc<[u8]>>,
-    /// Reason for which clients refuse the certificate now; empty if there is none.
-    pub refusal: String,
+    /// Verifier of client certificates; `None` requests no certificate.
+    pub client_verifier: Option<Arc<dyn ClientCertVerifier>>,
+    /// Conditions in which clients are refused, or refuse the certificate, each with its key.
+    pub warnings: Vec<(&'static str, String)>,
+}
+
+/// Contents of the files.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TlsPem<'a> {
+    /// The server's certificates.
+    pub certificate: &'a [u8],
+    /// Their key.
+    pub key: &'a [u8],
+    /// Authorities of client certificates.
+    pub client_ca: Option<&'a [u8]>,
+    /// Revocation lists of these authorities.
+    pub client_crl: Option<&'a [u8]>,
 }
 
 /// Loads the files. The configuration rules check the paths themselves.
@@ -32,25 +49,36 @@ pub struct TlsConfig {
 /// All problems of the files.
 pub fn load(files: &file::ApiTls) -> Result<Option<TlsConfig>, Vec<Problem>> {
     let mut problems = Vec::new();
-    let mut read = |key: &str, path: &Option<String>| {
+    let mut read = |key: &str, path: &Option<String>, is_private: bool| {
         let path = path.as_deref().filter(|path| path.starts_with('/'))?;
-        let bytes = super::read(Path::new(path), MAX_BUNDLE).map_err(|error| error.to_string());
+        let bytes = if is_private {
+            key_file::read(Path::new(path))
+        } else {
+            super::read(Path::new(path), MAX_BUNDLE).map_err(|error| error.to_string())
+        };
         bytes.map_err(|why| problems.push(problem(key, path, &why))).ok()
     };
-    let certificate = read("certificate", &files.certificate);
-    let key = read("key", &files.key);
-    let client_ca = read("client-ca", &files.client_ca);
+    let certificate = read("certificate", &files.certificate, false);
+    let key = read("key", &files.key, true);
+    let client_ca = read("client-ca", &files.client_ca, false);
+    let client_crl = read("client-crl", &files.client_crl, false);
     if !problems.is_empty() {
         return Err(problems);
     }
     let (Some(certificate), Some(key)) = (certificate, key) else { return Ok(None) };
 
-    let tls = from_pem(&certificate, &key, client_ca.as_deref());
-    tls.map(Some).map_err(|faults| {
+    let pem = TlsPem {
+        certificate: &certificate,
+        key: &key,
+        client_ca: client_ca.as_deref(),
+        client_crl: client_crl.as_deref(),
+    };
+    from_pem(pem).map(Some).map_err(|faults| {
         let named = |(key, why): &(&str, String)| {
             let path = match *key {
                 "certificate" => &files.certificate,
                 "key" => &files.key,
+                "client-crl" => &files.client_crl,
                 _ => &files.client_ca,
             };
             problem(key, path.as_deref().unwrap_or_default(), why)
@@ -63,65 +91,40 @@ pub fn load(files: &file::ApiTls) -> Result<Option<TlsConfig>, Vec<Problem>> {
 ///
 /// # Errors
 /// All problems, each with the key that names the file.
-pub fn from_pem(
-    certificate: &[u8],
-    key: &[u8],
-    client_ca: Option<&[u8]>,
-) -> Result<TlsConfig, Vec<(&'static str, String)>> {
-    let mut faults = Vec::new();
+pub fn from_pem(pem: TlsPem<'_>) -> Result<TlsConfig, Vec<(&'static str, String)>> {
+    let (mut faults, mut warnings) = (Vec::new(), Vec::new());
     let mut fault = |key, why| faults.push((key, why));
-    let chain = certificates(certificate).map_err(|why| fault("certificate", why));
-    let key = private_key(key).map_err(|why| fault("key", why));
-    let verifier = match client_ca {
-        Some(pem) => verifier(pem).map_err(|why| fault("client-ca", why)),
-        None => Ok(WebPkiClientVerifier::no_client_auth()),
-    };
-    let (Ok(chain), Ok(key), Ok(verifier)) = (chain, key, verifier) else { return Err(faults) };
-    let refusal = client_refusal(&chain).unwrap_or_default();
-    match server(chain, key, verifier) {
-        Ok(server) => {
-            Ok(TlsConfig { server: Arc::new(server), client_ca: client_ca.map(Into::into), refusal })
-        }
-        Err(rustls::Error::InconsistentKeys(_)) => {
-            Err(vec![("key", "is not the key of the certificate".into())])
-        }
-        Err(error) => Err(vec![("certificate", format!("cannot be used: {error}"))]),
-    }
+    let chain = certificates(pem.certificate).map_err(|why| fault("certificate", why));
+    let key = private_key(pem.key).map_err(|why| fault("key", why));
+    let roots = pem.client_ca.map(authorities).transpose().map_err(|why| fault("client-ca", why));
+    let lists =
+        pem.client_crl.map_or(Ok(Vec::new()), revocation_lists).map_err(|why| fault("client-crl", why));
+    let (Ok(chain), Ok(key), Ok(roots), Ok(lists)) = (chain, key, roots, lists) else { return Err(faults) };
+    warnings.extend(client_refusal(&chain).map(|why| ("certificate", why)));
+    warnings.extend(lists.iter().filter_map(|list| expired(list)).map(|why| ("client-crl", why)));
+    let client_verifier =
+        roots.map(|roots| verifier(roots, lists)).transpose().map_err(|fault| vec![fault])?;
+    let server = server(chain, key, client_verifier.clone()).map_err(|error| {
+        let key = if matches!(error, rustls::Error::InconsistentKeys(_)) { "key" } else { "certificate" };
+        vec![(key, format!("cannot be used: {}", describe(&error, "client")))]
+    })?;
+    Ok(TlsConfig { server: Arc::new(server), client_verifier, warnings })
 }
 
-/// Returns the reason for which maglevc refuses this chain, whatever authorities it trusts.
+/// Returns the reason for which maglevc refuses this chain, whatever it trusts.
 fn client_refusal(chain: &[CertificateDer<'static>]) -> Option<String> {
-    let (leaf, issuers) = chain.split_first()?;
-    let leaf = match ParsedCertificate::try_from(leaf) {
-        Ok(leaf) => leaf,
-        Err(error) => return Some(format!("clients cannot parse the certificate: {error}")),
-    };
-    let algorithms = provider().signature_verification_algorithms.all;
-    let (nobody, now) = (RootCertStore::empty(), UnixTime::now());
-    match verify_server_cert_signed_by_trust_anchor(&leaf, &nobody, issuers, now, algorithms) {
-        Err(rustls::Error::InvalidCertificate(fault)) => refusal_of(&fault),
-        _ => None,
-    }
+    let error = maglev_tls::refusal(chain.first()?, &provider())?;
+    Some(format!("maglevc refuses it: {}", describe(&error, "server")))
 }
 
-fn refusal_of(fault: &CertificateError) -> Option<String> {
-    Some(match fault {
-        // No authority is trusted here.
-        CertificateError::UnknownIssuer => return None,
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "the certificate has expired".into(),
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "the certificate is not valid yet".into()
-        }
-        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-            "the certificate is not for servers (extendedKeyUsage without serverAuth)".into()
-        }
-        fault if format!("{fault:?}").contains("CaUsedAsEndEntity") => {
-            "the certificate is a CA's own (CA:TRUE), which maglevc refuses: issue one for the server, or add \
-             `-addext basicConstraints=critical,CA:FALSE` to `openssl req -x509`"
-                .into()
-        }
-        fault => format!("clients refuse the certificate: {fault}"),
-    })
+/// Returns a warning if a revocation list is out of date, and so refuses the certificates of its authority.
+fn expired(list: &CertificateRevocationListDer<'_>) -> Option<String> {
+    let (_, list) = CertificateRevocationList::from_der(list).ok()?;
+    let next = list.next_update().filter(|next| *next <= x509_parser::time::ASN1Time::now())?;
+    let issuer = list.issuer().to_string().escape_debug().to_string();
+    Some(format!(
+        "the list of {issuer} is out of date since {next}, so its certificates are refused: renew it"
+    ))
 }
 
 fn problem(key: &str, path: &str, why: &str) -> Problem {
@@ -129,44 +132,81 @@ fn problem(key: &str, path: &str, why: &str) -> Problem {
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    items(pem, "certificate")
+}
+
+fn revocation_lists(pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+    items(pem, "revocation list (X509 CRL)")
+}
+
+fn items<T: PemObject>(pem: &[u8], what: &str) -> Result<Vec<T>, String> {
+    let found: Result<Vec<_>, _> = T::pem_slice_iter(pem).collect();
     match found {
-        Ok(chain) if chain.is_empty() => Err("holds no PEM certificate".into()),
-        Ok(chain) => Ok(chain),
-        Err(error) => Err(format!("holds a truncated or invalid certificate: {error}")),
+        Ok(found) if found.is_empty() => Err(format!("holds no PEM {what}")),
+        Ok(found) => Ok(found),
+        Err(error) => Err(format!("holds a truncated or invalid {what}: {error}")),
     }
 }
 
 fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
-    PrivateKeyDer::from_pem_slice(pem).map_err(|error| match error {
+    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|error| match error {
         pem::Error::NoItemsFound => "holds no PEM private key without a passphrase".into(),
         error => format!("holds a truncated or invalid key: {error}"),
-    })
+    })?;
+    provider().key_provider.load_private_key(key.clone_key()).map_err(|_| {
+        "holds a key that is not supported: use ECDSA with P-256 or P-384, Ed25519, or RSA from 2048 bits"
+            .to_owned()
+    })?;
+    Ok(key)
 }
 
-/// Returns a verifier that makes client certificates optional but verifies each one.
-fn verifier(pem: &[u8]) -> Result<Arc<dyn ClientCertVerifier>, String> {
+fn authorities(pem: &[u8]) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(pem)? {
-        roots.add(certificate).map_err(|error| format!("holds a certificate that is not a CA: {error}"))?;
+        let added = roots.add(certificate);
+        added.map_err(|error| {
+            format!("holds a certificate that is not a CA: {}", describe(&error, "client"))
+        })?;
     }
+    Ok(roots)
+}
+
+/// Returns a verifier that makes client certificates optional but verifies each one. With revocation lists, each authority of
+/// a chain needs one that is up to date: a list that an attacker can keep from being renewed must not accept what it revoked.
+fn verifier(
+    roots: RootCertStore,
+    lists: Vec<CertificateRevocationListDer<'static>>,
+) -> Result<Arc<dyn ClientCertVerifier>, (&'static str, String)> {
     let builder = WebPkiClientVerifier::builder_with_provider(roots.into(), provider());
-    builder.allow_unauthenticated().build().map_err(|error| error.to_string())
+    let builder = match lists.is_empty() {
+        true => builder,
+        false => builder.with_crls(lists).enforce_revocation_expiration(),
+    };
+    builder.allow_unauthenticated().build().map_err(|error| match error {
+        rustls::client::VerifierBuilderError::InvalidCrl(_) => (
+            "client-crl",
+            "holds a list that is malformed, or of a kind that is not supported (delta, indirect)".to_owned(),
+        ),
+        error => ("client-ca", error.to_string()),
+    })
 }
 
 fn server(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-    verifier: Arc<dyn ClientCertVerifier>,
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
 ) -> Result<ServerConfig, rustls::Error> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(verifier.unwrap_or_else(WebPkiClientVerifier::no_client_auth))
         .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![ALPN.to_vec()];
+    // A resumed session would present a certificate that has expired or was revoked since.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
     Ok(config)
 }
 
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }

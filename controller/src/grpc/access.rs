@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use http_body_util::BodyExt;
 use maglev_core::config::Role;
 use maglev_proto::v1::maglev_server::SERVICE_NAME;
+use rustls::pki_types::UnixTime;
 use tonic::body::Body;
 use tonic::{Code, Request, Status};
 use tower::{Layer, Service};
@@ -114,10 +115,16 @@ impl AuthLayer {
         let Some((call, role)) = CALLS.into_iter().find(|(call, _)| *call == method) else {
             return Err(Status::unimplemented(format!("unknown method {method:?}")));
         };
-        let Some(caller) = request.extensions().get::<ApiCaller>().cloned() else {
+        let Some(mut caller) = request.extensions().get::<ApiCaller>().cloned() else {
             return Err(Status::permission_denied("unknown caller"));
         };
-        let grant = self.access.policy().grant(&caller.peer);
+        let policy = self.access.policy();
+        let grant = policy.grant(&caller.peer, UnixTime::now());
+        if let Some(name) = policy.certificate_name(grant).and_then(|name| caller.peer.describe_by(name)) {
+            // A certificate may have several names. The audit trail names the one that matched.
+            caller.name = name.into();
+            request.extensions_mut().insert(caller.clone());
+        }
         let admitted = AdmittedCall { call, grant, caller, access: self.access.clone() };
         admitted.require_role(role)?;
         request.extensions_mut().insert(admitted);

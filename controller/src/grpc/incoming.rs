@@ -14,7 +14,7 @@ use tracing::{debug, error};
 
 use super::connection_limit::{ConnectionGuard, ConnectionLimiter, ConnectionOwner};
 use super::transport::ClientTransport;
-use crate::access::{AccessControl, ClientCertificate, Peer, names};
+use crate::access::{AccessControl, ClientCertificate, Peer};
 use crate::config::TlsConfig;
 use crate::listen::{AcceptBackoff, AsyncListener, ClientStream, Listener};
 
@@ -147,9 +147,6 @@ async fn accept_tls(
 ) -> io::Result<(tokio_rustls::server::TlsStream<TcpStream>, Option<ClientCertificate>)> {
     let stream = TlsAcceptor::from(Arc::clone(&tls.server)).accept(stream).await?;
     let (_, session) = stream.get_ref();
-    let first = session.peer_certificates().and_then(|chain| chain.first());
-    let certificate = first
-        .zip(tls.client_ca.clone())
-        .map(|(certificate, authority)| ClientCertificate { names: names(certificate), authority });
+    let certificate = session.peer_certificates().map(ClientCertificate::new);
     Ok((stream, certificate))
 }

@@ -1,8 +1,8 @@
 //! Certificates of operators and of clients.
 
 use maglev_ipc::check::{MAX_BUNDLE, TlsHandshake, TlsVerify};
-use maglevd::access::peer;
-use maglevd::config::tls;
+use maglevd::access::ClientCertificate;
+use maglevd::config::tls::{self, TlsPem};
 use maglevd_prober::probe::tls::TlsConfigs;
 
 use crate::FuzzTarget;
@@ -11,13 +11,14 @@ use crate::input_parts::{InputParts, of_parts};
 pub const CERTIFICATES: FuzzTarget =
     FuzzTarget { name: "certificates", longest: MAX_BUNDLE, memory: 8 << 20, seeds, run };
 
-/// Input: a certificate, a key and a bundle, in PEM; or a certificate in DER.
+/// Input: a certificate, a key, a bundle and revocation lists, in PEM; or a certificate in DER.
 fn run(input: &[u8]) {
-    let names = peer::names(input);
+    let names = ClientCertificate::new(&[input.into()]).names;
     assert!(names.iter().map(String::len).sum::<usize>() <= input.len());
     let mut input = InputParts(input);
-    let (certificate, key, bundle) = (input.part(), input.part(), input.part());
-    if let Err(faults) = tls::from_pem(certificate, key, (!bundle.is_empty()).then_some(bundle)) {
+    let [certificate, key, bundle, lists] = [(); 4].map(|()| input.part());
+    let [client_ca, client_crl] = [bundle, lists].map(|part| (!part.is_empty()).then_some(part));
+    if let Err(faults) = tls::from_pem(TlsPem { certificate, key, client_ca, client_crl }) {
         assert!(!faults.is_empty());
     }
     let mut configs = TlsConfigs::new([]);

@@ -10,7 +10,9 @@ mod sockets;
 mod tls;
 
 use std::fmt::Display;
+use std::fs::{self, Permissions};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -94,7 +96,9 @@ impl TlsFiles {
     /// Writes the server's certificate and key.
     fn serve(&self, identity: &Identity) {
         self.dir.write("server.pem", &identity.certificate);
-        self.dir.write("server.key", &identity.key);
+        // maglevd refuses a key that others may read.
+        fs::set_permissions(self.dir.write("server.key", &identity.key), Permissions::from_mode(0o600))
+            .unwrap();
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -105,7 +109,11 @@ impl TlsFiles {
     fn api(&self, roles: &str) -> String {
         let [certificate, key, ca] =
             ["server.pem", "server.key", "ca.pem"].map(|name| self.path(name).display().to_string());
-        format!("{{ tls: {{ certificate: {certificate}, key: {key}, client-ca: {ca} }}, roles: [{roles}] }}")
+        let crl = self.path("crl.pem");
+        let crl = if crl.exists() { format!(", client-crl: {}", crl.display()) } else { String::new() };
+        format!(
+            "{{ tls: {{ certificate: {certificate}, key: {key}, client-ca: {ca}{crl} }}, roles: [{roles}] }}"
+        )
     }
 
     /// Connects a client that trusts the authority and presents `identity`.

@@ -2,7 +2,7 @@
 //! root, to grant and to drop capabilities.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -48,6 +48,11 @@ fn privilege(process: Pid) -> Vec<[String; 5]> {
     threads.map(of_thread).collect()
 }
 
+/// Reports whether only root may look into a process: then its files in /proc are root's.
+fn is_undumpable(process: Pid) -> bool {
+    fs::metadata(format!("/proc/{process}/environ")).unwrap().uid() == 0
+}
+
 fn value(status: &str, key: &str) -> String {
     let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(":\t"));
     line.unwrap().to_owned()
@@ -79,6 +84,9 @@ fn spawner_privileges(dir: &TestDir, setup: MaglevdSetup<'_>, wrapper: &[&str]) 
         assert_eq!(thread, [NONE, NONE, NONE, NONE, "1"]);
     }
     let spawner = maglevd.process.child();
+    for process in [maglevd.process.pid(), spawner, child_of(spawner)] {
+        assert!(is_undumpable(process), "{process}");
+    }
     let kept = privilege(spawner);
     assert_eq!(kept.len(), 1);
 

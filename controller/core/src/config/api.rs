@@ -22,6 +22,8 @@ pub struct ApiTls {
     pub key: String,
     /// Authorities of client certificates in PEM; `None` requests no certificate.
     pub client_ca: Option<String>,
+    /// The authorities' revocation lists in PEM; `None` accepts revoked certificates.
+    pub client_crl: Option<String>,
 }
 
 /// Role of a caller. Each role includes the previous ones.

@@ -285,6 +285,8 @@ pub struct ApiTls {
     pub key: Option<String>,
     /// File of the authorities of client certificates.
     pub client_ca: Option<String>,
+    /// File of the authorities' revocation lists.
+    pub client_crl: Option<String>,
 }
 
 /// One of `maglev.api.roles`.

@@ -29,7 +29,12 @@ fn tls(scope: &mut Scope<'_>, tls: &file::ApiTls) -> Option<ApiTls> {
     let key = required_path(&mut scope.at("key"), tls.key.as_deref());
     let client_ca =
         value::optional(tls.client_ca.as_deref(), |given| path(&mut scope.at("client-ca"), given));
-    Some(ApiTls { certificate: certificate?, key: key?, client_ca: client_ca? })
+    let mut crl_scope = scope.at("client-crl");
+    let client_crl = match (tls.client_crl.as_deref(), &tls.client_ca) {
+        (Some(_), None) => crl_scope.refuse("client certificates are not requested: client-ca is missing"),
+        (given, _) => value::optional(given, |given| path(&mut crl_scope, given)),
+    };
+    Some(ApiTls { certificate: certificate?, key: key?, client_ca: client_ca?, client_crl: client_crl? })
 }
 
 fn required_path(scope: &mut Scope<'_>, given: Option<&str>) -> Option<String> {
@@ -96,7 +101,7 @@ fn is_account_name(name: &str) -> bool {
         && !name.contains(|c: char| c.is_control() || c == ':' || c == ',')
 }
 
-/// Name as in the certificate: a host name, or in old certificates any common name.
+/// DNS name as in the certificate.
 fn certificate(scope: &mut Scope<'_>, name: &str, checks_clients: bool) -> Option<String> {
     if !checks_clients {
         return scope.refuse("client certificates are not requested: maglev.api.tls.client-ca is missing");

@@ -1,10 +1,13 @@
 //! Roles and TLS of the API.
 
+use std::os::unix::fs::PermissionsExt;
+
 use maglev_core::config::{Account, Caller, Role, Rule};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use tempfile::TempDir;
 
 use super::*;
+use crate::config::tls::TlsPem;
 
 #[test]
 fn roles() {
@@ -89,7 +92,9 @@ impl Files {
     }
 
     fn write(&self, name: &str, text: &str) {
-        fs::write(self.0.path().join(name), text).unwrap();
+        let path = self.0.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
     }
 
     /// Returns the problems of a configuration that names these files.
@@ -134,7 +139,12 @@ fn files_of_tls() {
                 "client-ca: \"empty\": holds no PEM certificate",
             ],
         ),
-        ("one.pem", "other.key", "one.pem", &["key: \"other.key\": is not the key of the certificate"]),
+        (
+            "one.pem",
+            "other.key",
+            "one.pem",
+            &["key: \"other.key\": cannot be used: the key is not that of the certificate"],
+        ),
     ] {
         assert_eq!(files.reported(certificate, key, client_ca), expected, "{certificate} {key} {client_ca}");
     }
@@ -149,14 +159,17 @@ fn certificate_that_clients_refuse_is_warned_of() {
         let mut params = CertificateParams::new(vec!["lb1".to_owned()]).unwrap();
         change(&mut params);
         let certificate = params.self_signed(&key).unwrap().pem();
-        tls::from_pem(certificate.as_bytes(), key.serialize_pem().as_bytes(), None).unwrap().refusal
+        let key = key.serialize_pem();
+        let pem = TlsPem { certificate: certificate.as_bytes(), key: key.as_bytes(), ..TlsPem::default() };
+        let warnings = tls::from_pem(pem).unwrap().warnings;
+        warnings.into_iter().map(|(key, words)| format!("{key}: {words}")).collect::<String>()
     };
+    let refusal = |words| format!("certificate: maglevc refuses it: certificate {words}");
     assert_eq!(warning(|_| {}), "");
-    // As `openssl req -x509` makes it.
-    let refusal = warning(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
-    assert!(refusal.starts_with("the certificate is a CA's own (CA:TRUE)"), "{refusal}");
-    let refusal = warning(|params| params.not_after = rcgen::date_time_ymd(2020, 1, 1));
-    assert_eq!(refusal, "the certificate has expired");
-    let refusal = warning(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]);
-    assert!(refusal.starts_with("the certificate is not for servers"), "{refusal}");
+    // As `openssl req -x509` makes it: maglevc takes it with exactly this file.
+    assert_eq!(warning(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)), "");
+    assert_eq!(warning(|params| params.not_after = rcgen::date_time_ymd(2020, 1, 1)), refusal("has expired"));
+    let clients = warning(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]);
+    assert_eq!(clients, refusal("is for another purpose (extendedKeyUsage)"));
+    assert_eq!(warning(|params| params.subject_alt_names.clear()), refusal("has no subjectAltName"));
 }
