@@ -3,9 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use rustls::pki_types::CertificateDer;
 use rustls::{CertificateError, Error, OtherError};
-use webpki::EndEntityCert;
 
 /// Reasons to refuse a certificate that rustls does not distinguish.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -137,13 +135,11 @@ fn describe_webpki(fault: &webpki::Error) -> &'static str {
     }
 }
 
-/// Reports whether a common name of the certificate's subject is `name`, for a hint only. It searches for the attribute
-/// instead of parsing the subject, as this is a server's data.
-pub fn has_common_name(certificate: &CertificateDer<'_>, name: &str) -> bool {
+/// Reports whether a common name of an encoded subject is `name`, for a hint only. It searches for the attribute instead of
+/// parsing the subject, as this is a server's data.
+pub fn has_common_name(subject: &[u8], name: &str) -> bool {
     /// Encoded attribute type `id-at-commonName`, 2.5.4.3.
     const COMMON_NAME: &[u8] = b"\x06\x03\x55\x04\x03";
-    let Ok(certificate) = EndEntityCert::try_from(certificate) else { return false };
-    let subject = certificate.subject();
     subject.windows(COMMON_NAME.len()).enumerate().filter(|(_, part)| *part == COMMON_NAME).any(|(at, _)| {
         // A tag of any string type, a length below 128, and the text.
         let value = subject.get(at + COMMON_NAME.len()..).unwrap_or_default();

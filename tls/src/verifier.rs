@@ -4,13 +4,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
 };
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme};
 use webpki::{EndEntityCert, KeyUsage};
 
 use crate::certificate::{CertificateFault, has_common_name};
@@ -50,10 +48,8 @@ impl ServerVerifier {
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> Result<Option<u64>, Error> {
-        // rustls' own error, for a certificate that it cannot parse.
-        let parsed = ParsedCertificate::try_from(end_entity)?;
-        let leaf = EndEntityCert::try_from(end_entity).map_err(|_| CertificateError::BadEncoding)?;
+    ) -> Result<Option<u64>, webpki::Error> {
+        let leaf = EndEntityCert::try_from(end_entity)?;
         let (all, usage) = (self.algorithms.all, KeyUsage::server_auth());
         if self.own.contains(end_entity) {
             return match leaf.verify_for_usage(all, &[], &[], now, usage, None, None) {
@@ -61,26 +57,12 @@ impl ServerVerifier {
                 Ok(_) | Err(webpki::Error::CaUsedAsEndEntity | webpki::Error::UnknownIssuer) => {
                     Ok(not_after(end_entity))
                 }
-                Err(_) => self.fault(&parsed, &[], now).map(|()| None),
+                Err(error) => Err(error),
             };
         }
-        let path = leaf.verify_for_usage(all, &self.roots.roots, intermediates, now, usage, None, None);
-        let Ok(path) = path else { return self.fault(&parsed, intermediates, now).map(|()| None) };
+        let path = leaf.verify_for_usage(all, &self.roots.roots, intermediates, now, usage, None, None)?;
         let issuers = path.intermediate_certificates().filter_map(|issuer| not_after(&issuer.der()));
         Ok(not_after(end_entity).into_iter().chain(issuers).min())
-    }
-
-    /// Returns rustls' error for a chain that webpki refuses, as rustls keeps its conversion for itself.
-    fn fault(
-        &self,
-        leaf: &ParsedCertificate<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<(), Error> {
-        let all = self.algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(leaf, &self.roots, intermediates, now, all)?;
-        // Not reached: the same verification has just failed.
-        Err(CertificateError::ApplicationVerificationFailure.into())
     }
 }
 
@@ -95,9 +77,8 @@ impl ServerCertVerifier for ServerVerifier {
     ) -> Result<ServerCertVerified, Error> {
         let expiry = self
             .verify_chain(end_entity, intermediates, now)
-            .map_err(|error| name_expired_issuer(error, end_entity))?;
-        verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)
-            .map_err(|error| name_common_name(error, end_entity, server_name))?;
+            .map_err(|error| chain_error(error, end_entity))?;
+        verify_name(end_entity, server_name)?;
         *self.chain_expiry.lock().unwrap_or_else(PoisonError::into_inner) = expiry;
         Ok(ServerCertVerified::assertion())
     }
@@ -131,46 +112,70 @@ pub fn refusal(certificate: &CertificateDer<'_>, provider: &CryptoProvider) -> O
     let own = [certificate.clone().into_owned()];
     let verifier = ServerVerifier::new(RootCertStore::empty().into(), own.into(), provider);
     if let Err(error) = verifier.verify_chain(certificate, &[], UnixTime::now()) {
-        return Some(error);
+        return Some(chain_error(error, certificate));
     }
     // Any name: the error lists those that the certificate has.
     let name = ServerName::try_from("localhost").ok()?;
-    match verify_server_name(&ParsedCertificate::try_from(certificate).ok()?, &name) {
-        Err(Error::InvalidCertificate(CertificateError::NotValidForNameContext { presented, .. }))
-            if presented.is_empty() =>
-        {
+    match EndEntityCert::try_from(certificate).ok()?.verify_is_valid_for_subject_name(&name) {
+        Err(webpki::Error::CertNotValidForName(names)) if names.presented.is_empty() => {
             Some(CertificateFault::Nameless.into())
         }
         _ => None,
     }
 }
 
-/// Tells an expired issuer from an expired certificate of the server.
-fn name_expired_issuer(error: Error, end_entity: &CertificateDer<'_>) -> Error {
-    let Error::InvalidCertificate(CertificateError::ExpiredContext { not_after: issuer, .. }) = &error else {
-        return error;
-    };
-    match not_after(end_entity) {
-        Some(leaf) if leaf != issuer.as_secs() => {
+/// Converts an error, and tells an expired issuer from an expired certificate of the server.
+fn chain_error(error: webpki::Error, end_entity: &CertificateDer<'_>) -> Error {
+    match (&error, not_after(end_entity)) {
+        (webpki::Error::CertExpired { not_after: issuer, .. }, Some(leaf)) if issuer.as_secs() != leaf => {
             CertificateFault::IssuerExpired { leaf, issuer: issuer.as_secs() }.into()
         }
-        _ => error,
+        _ => certificate_error(error).into(),
     }
 }
 
-/// Tells a certificate with the name in its common name only from one for another name.
-fn name_common_name(error: Error, end_entity: &CertificateDer<'_>, name: &ServerName<'_>) -> Error {
-    let is_nameless = matches!(
-        &error,
-        Error::InvalidCertificate(CertificateError::NotValidForNameContext { presented, .. })
-            if presented.is_empty()
-    );
-    if !is_nameless {
-        return error;
-    }
-    match has_common_name(end_entity, &name.to_str()) {
-        true => CertificateFault::OnlyCommonName(name.to_str().into_owned()).into(),
-        false => error,
+/// Verifies the name, and tells a certificate with the name in its common name only from one for another name.
+fn verify_name(end_entity: &CertificateDer<'_>, name: &ServerName<'_>) -> Result<(), Error> {
+    let leaf = EndEntityCert::try_from(end_entity).map_err(certificate_error)?;
+    leaf.verify_is_valid_for_subject_name(name).map_err(|error| match error {
+        webpki::Error::CertNotValidForName(names)
+            if names.presented.is_empty() && has_common_name(leaf.subject(), &name.to_str()) =>
+        {
+            CertificateFault::OnlyCommonName(name.to_str().into_owned()).into()
+        }
+        error => certificate_error(error).into(),
+    })
+}
+
+/// Converts an error as rustls does, which keeps its conversion for itself. The server receives the alert of the result.
+fn certificate_error(error: webpki::Error) -> CertificateError {
+    use webpki::Error as Fault;
+    match error {
+        Fault::BadDer | Fault::BadDerTime | Fault::TrailingData(_) => CertificateError::BadEncoding,
+        Fault::CertNotValidYet { time, not_before } => {
+            CertificateError::NotValidYetContext { time, not_before }
+        }
+        Fault::CertExpired { time, not_after } => CertificateError::ExpiredContext { time, not_after },
+        Fault::InvalidCertValidity => CertificateError::Expired,
+        Fault::UnknownIssuer => CertificateError::UnknownIssuer,
+        Fault::CertNotValidForName(names) => {
+            CertificateError::NotValidForNameContext { expected: names.expected, presented: names.presented }
+        }
+        Fault::InvalidSignatureForPublicKey => CertificateError::BadSignature,
+        Fault::UnsupportedSignatureAlgorithmContext(algorithms) => {
+            CertificateError::UnsupportedSignatureAlgorithmContext {
+                signature_algorithm_id: algorithms.signature_algorithm_id,
+                supported_algorithms: algorithms.supported_algorithms,
+            }
+        }
+        Fault::UnsupportedSignatureAlgorithmForPublicKeyContext(algorithms) => {
+            CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext {
+                signature_algorithm_id: algorithms.signature_algorithm_id,
+                public_key_algorithm_id: algorithms.public_key_algorithm_id,
+            }
+        }
+        Fault::RequiredEkuNotFoundContext(_) => CertificateError::InvalidPurpose,
+        other => CertificateError::Other(OtherError(Arc::new(other))),
     }
 }
 
