@@ -18,6 +18,8 @@ const STABLE_TABLE: u32 = 1 << 14;
 const FULL_UNITS: u8 = 20;
 /// Greatest weight that VPP can get as it is.
 const FULL_WEIGHT: u8 = 100;
+/// Most servers of a pool whose weights the table of [`STABLE_TABLE`] holds as they are, with 5 entries per unit.
+const EXACT_SERVERS: usize = 32;
 
 /// Scale of a pool's weights: the weight that is one unit in VPP.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -32,15 +34,28 @@ impl WeightScale {
         Self { step: step.clamp(1, FULL_WEIGHT) }
     }
 
-    /// Returns the scale of a pool with these configured weights. Up to [`FULL_UNITS`] they are units; greater ones are
-    /// divided by 5, which keeps multiples of 5 exact.
+    /// Returns the scale of a pool with these configured weights. They are divided by 5, unless none is above
+    /// [`FULL_UNITS`], or one of up to [`EXACT_SERVERS`] would change by more than a fifth: then they are units.
     ///
-    /// Of the divisors from 1 to 25, this one moves the fewest flows while multiples of 5 stay exact. Pools never share a
+    /// Of the divisors from 1 to 25, 5 moves the fewest flows while multiples of 5 stay exact. Pools never share a
     /// table, so each has a scale of its own, and another pool does not change it.
     #[must_use]
     pub fn of_pool(weights: impl IntoIterator<Item = u8>) -> Self {
-        let greatest = weights.into_iter().max().unwrap_or(0);
-        Self::new(if greatest <= FULL_UNITS { 1 } else { FULL_WEIGHT / FULL_UNITS })
+        let coarse = Self::new(FULL_WEIGHT / FULL_UNITS);
+        let (mut greatest, mut count, mut is_distorted) = (0, 0, false);
+        for weight in weights {
+            greatest = weight.max(greatest);
+            count += 1;
+            is_distorted |= coarse.distorts(weight);
+        }
+        let is_exact = greatest <= FULL_UNITS || is_distorted && count <= EXACT_SERVERS;
+        if is_exact { Self::new(1) } else { coarse }
+    }
+
+    /// Reports whether rounding changes a weight by more than a fifth.
+    const fn distorts(self, weight: u8) -> bool {
+        let rounded = self.units(weight) as u16 * self.step as u16;
+        rounded.abs_diff(weight as u16) * 5 > weight as u16
     }
 
     /// Returns the weight that is one unit in VPP.
@@ -81,13 +96,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scale_depends_on_greatest_weight_only() {
+    fn scale_is_coarse_unless_weights_are_small() {
         let step = |weights: &[u8]| WeightScale::of_pool(weights.iter().copied()).step();
-        assert_eq!(step(&[100, 50, 0, 25]), step(&[99, 50, 7]));
+        assert_eq!(step(&[100, 50, 0, 25]), step(&[99, 50, 6]));
         assert_eq!(step(&[100; 3]), 5);
         assert_eq!(step(&[21]), 5);
         assert_eq!(step(&[20, 1]), 1);
         assert_eq!(step(&[]), 1);
+    }
+
+    #[test]
+    fn small_weight_beside_great_one_stays_exact() {
+        let is_exact = |small: &u8| WeightScale::of_pool([100, *small]).step() == 1;
+        let exact: alloc::vec::Vec<_> = (0..=FULL_WEIGHT).filter(is_exact).collect();
+        assert_eq!(exact, [1, 2, 3, 4, 7, 8]);
+        let canary = |others: usize| WeightScale::of_pool(core::iter::repeat_n(100, others).chain([1]));
+        assert_eq!([canary(31).step(), canary(32).step()], [1, 5]);
+    }
+
+    #[test]
+    fn exact_weights_have_five_entries_each() {
+        for servers in 1..=EXACT_SERVERS {
+            let units = u32::try_from(servers).unwrap() * u32::from(FULL_WEIGHT);
+            assert!(table_length(servers, None) >= 5 * units, "{servers}");
+        }
     }
 
     #[test]

@@ -157,8 +157,11 @@ impl SimWorld {
         let serves = |backend: usize, health: &str| health == UP || kept.contains(&backend);
         let can_serve = |member: &&(usize, usize, u8, &str)| member.2 > 0 && serves(member.1, member.3);
         let active = members.iter().filter(can_serve).map(|member| member.0).min();
-        let is_exact =
-            |pool: usize| self.model.frontends[frontend].pools[pool].values().all(|weight| *weight <= 20);
+        let is_exact = |pool: usize| {
+            let mut weights = self.model.frontends[frontend].pools[pool].values();
+            weights.clone().all(|weight| *weight <= 20)
+                || weights.any(|weight| matches!(weight, 1..=4 | 7 | 8))
+        };
         let set_weight = |(pool, backend, weight, health): (usize, usize, u8, &'static str)| {
             let serves = serves(backend, health) && Some(pool) == active;
             let why = if health == UP && !serves { "in a standby pool" } else { health };
@@ -186,7 +189,7 @@ impl SimWorld {
 /// State of a server that may have weight.
 const UP: &str = "up";
 
-/// Returns the weight in VPP: a fifth, rounded, unless the pool's configured weights are small.
+/// Returns the weight in VPP: a fifth, rounded, unless a configured weight of the pool is small.
 fn units(weight: u8, is_exact: bool) -> u8 {
     match weight {
         _ if is_exact => weight,

@@ -91,7 +91,9 @@ fn weights_of(world: &RandomWorld, name: &Name, frontend: &Frontend, view: &View
 
 /// Reports whether VPP gets the weights of a pool as they are.
 pub fn has_exact_weights(pool: &Pool) -> bool {
-    pool.backends.values().all(|configured| *configured <= 20)
+    let weights = pool.backends.values();
+    weights.clone().all(|weight| *weight <= 20)
+        || weights.clone().any(|weight| matches!(weight, 1..=4 | 7 | 8))
 }
 
 /// Returns the weight in VPP for one that serves.
