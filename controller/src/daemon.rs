@@ -30,7 +30,7 @@ use crate::reload::{Reloader, warn_about};
 use crate::service_manager::DriverStatus;
 use crate::spawner::ProberSpawner;
 use crate::tasks::{self, Environment, TaskConfig};
-use crate::{clock, config, grpc, log, ownership, privilege, version};
+use crate::{clock, config, grpc, log, ownership, privilege, root, version};
 
 /// Requested limit of descriptors: some thousand connections, and the rest.
 const MAX_DESCRIPTORS: u64 = 65_536;
@@ -62,7 +62,7 @@ pub fn run(flags: &Flags) -> anyhow::Result<()> {
     // ignore it.
     handled_signals().thread_block()?;
     let ready = prepare(flags)?;
-    confine(flags)?;
+    confine(flags, matches!(ready.prober, ProberConnector::Spawner(_)))?;
     // A second worker, so that rendering does not delay the driver.
     let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let result = runtime.block_on(serve(flags, ready));
@@ -77,13 +77,15 @@ fn prepare(flags: &Flags) -> anyhow::Result<PreparedDaemon> {
     let (grpc_listeners, metrics_listeners) = listeners(flags)?;
     info!(version = version::VERSION, config = %flags.config.display(), "maglevd starts");
     warn_about(&loaded);
-    let (store, overrides) = overrides::open(overrides::SystemDisk::default(), flags.state_dir())?;
-    let prober = match flags.prober(loaded.config.netns.as_deref()) {
-        ProberAddress::Socket(path) => ProberConnector::Socket(path),
+    let address = flags.prober(loaded.config.netns.as_deref());
+    let prober = match &address {
+        ProberAddress::Socket(path) => ProberConnector::Socket(path.clone()),
         ProberAddress::Spawn(program) => {
-            ProberConnector::Spawner(Arc::new(ProberSpawner::begin(&program, flags)?))
+            ProberConnector::Spawner(Arc::new(ProberSpawner::begin(program, flags)?))
         }
     };
+    root::leave(flags, &address)?;
+    let (store, overrides) = overrides::open(overrides::SystemDisk::default(), flags.state_dir())?;
     // Without VPP, the file of a run with VPP stays as it is.
     let directory = if flags.uses_vpp() { flags.state_dir() } else { PathBuf::new() };
     let (ownership, owned_vips) = ownership::open(overrides::SystemDisk::default(), directory);
@@ -107,15 +109,27 @@ fn prepare(flags: &Flags) -> anyhow::Result<PreparedDaemon> {
 }
 
 /// Drops privilege and enters the sandbox. No unconfined code reads external input after this.
-fn confine(flags: &Flags) -> anyhow::Result<()> {
+fn confine(flags: &Flags, spawns: bool) -> anyhow::Result<()> {
     privilege::drop_all().context("privilege")?;
     let state_dir = flags.state_dir();
     let state_dir = (!state_dir.as_os_str().is_empty()).then_some(state_dir.as_path());
     match flags.sandbox {
-        OnOff::On => info!("sandbox: {}", maglev_sandbox::controller::enter(state_dir).context("sandbox")?),
+        OnOff::On => log_sandbox(maglev_sandbox::controller::enter(state_dir).context("sandbox")?, spawns),
         OnOff::Off => warn!("sandbox: off, as --sandbox says"),
     }
     Ok(())
+}
+
+/// Logs the sandbox in force. Without Landlock, only file permissions separate `maglevd` from the spawner's files in /proc and
+/// from other files of its user, so this is a warning where it spawns.
+fn log_sandbox(report: maglev_sandbox::SandboxReport, spawns: bool) {
+    if report.landlock.is_none() && spawns {
+        warn!(
+            "sandbox: {report}: only file permissions bound its writes; enable Landlock, or use the unit of systemd"
+        );
+    } else {
+        info!("sandbox: {report}");
+    }
 }
 
 async fn serve(flags: &Flags, ready: PreparedDaemon) -> anyhow::Result<()> {

@@ -58,6 +58,7 @@ pub mod prober;
 pub mod published;
 pub mod reload;
 pub mod retry;
+mod root;
 pub mod service_manager;
 pub mod spawner;
 pub mod tasks;

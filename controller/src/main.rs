@@ -28,6 +28,9 @@ fn main() -> ExitCode {
             Err(error) => fail(&error),
         };
     }
+    if let Err(error) = maglev_sandbox::close_inherited() {
+        return fail(&anyhow::Error::new(error).context("cannot close inherited descriptors"));
+    }
     match daemon::run(&flags) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => match error.downcast_ref() {

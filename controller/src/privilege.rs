@@ -15,10 +15,15 @@ use nix::unistd::geteuid;
 /// Capability for the prober's raw sockets.
 const RAW_SOCKETS: Capability = Capability::CAP_NET_RAW;
 
-/// Further capabilities of a prober started as root: to change its user, empty the bounding set, and enter its
-/// network namespace.
-const ROOT_CAPABILITIES: [Capability; 4] =
-    [Capability::CAP_SETUID, Capability::CAP_SETGID, Capability::CAP_SETPCAP, Capability::CAP_SYS_ADMIN];
+/// Further capabilities of a spawner that root started: its probers change their user, empty the bounding set, and
+/// enter their network namespace; and it kills them, although they are of another user then.
+const ROOT_CAPABILITIES: [Capability; 5] = [
+    Capability::CAP_SETUID,
+    Capability::CAP_SETGID,
+    Capability::CAP_SETPCAP,
+    Capability::CAP_SYS_ADMIN,
+    Capability::CAP_KILL,
+];
 
 /// Failure to drop privilege.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +68,18 @@ pub fn keep_for_probers() -> Result<(), Error> {
     Ok(())
 }
 
+/// Calls `kill` with `CAP_KILL` in force, if this process is permitted to have it.
+pub fn with_kill<T>(kill: impl FnOnce() -> T) -> T {
+    let kept = caps::has_cap(None, CapSet::Permitted, Capability::CAP_KILL).unwrap_or(false);
+    // If raising it fails, the kernel refuses the signal, and the caller sees a process that does not exit.
+    let raised = kept && caps::raise(None, CapSet::Effective, Capability::CAP_KILL).is_ok();
+    let result = kill();
+    if raised {
+        let _ = caps::drop(None, CapSet::Effective, Capability::CAP_KILL);
+    }
+    result
+}
+
 /// Keeps `kept` permitted and nothing effective; children inherit it if `ambient`.
 fn keep_only(kept: &CapsHashSet, ambient: bool) -> Result<(), Error> {
     let (none, to_inherit) = (HashSet::new(), if ambient { kept.clone() } else { HashSet::new() });
@@ -83,6 +100,14 @@ fn keep_only(kept: &CapsHashSet, ambient: bool) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Empties the bounding set, before a change of user takes away `CAP_SETPCAP`.
+///
+/// # Errors
+/// A step failed.
+pub fn clear_bounding_set() -> Result<(), Error> {
+    shrink_bounding_set(&HashSet::new())
 }
 
 /// Shrinks the bounding set if `CAP_SETPCAP` permits it.

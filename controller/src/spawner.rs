@@ -14,7 +14,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use nix::errno::Errno;
@@ -28,27 +28,27 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recv, recvmsg, send, sendmsg,
 };
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::flags::{Flags, OnOff, ProberAddress};
 use crate::privilege;
-use output::ProberOutput;
+use child::ProberChild;
 
+mod child;
 mod output;
 
 /// Prefix of a request, so that no message is empty.
 const REQUEST_PREFIX: &[u8] = b"start ";
 
+/// Answer in place of an error number: the previous prober has not exited.
+const LINGERS: i32 = -1;
+
 /// Request for the reason of the last prober's exit.
 const REASON_REQUEST: &[u8] = b"reason";
-
-/// Maximum time for a prober to exit after its link has closed.
-const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Maximum length of a namespace name, which is a file name.
 const MAX_NETNS_LEN: usize = 255;
 
-/// Maximum time to start a prober.
+/// Maximum time of an answer. The spawner itself waits for nothing as long as this.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Failure to start a prober.
@@ -62,6 +62,12 @@ pub enum Error {
         /// Error of the system.
         source: io::Error,
     },
+    /// The previous program has not exited.
+    #[error("the previous prober does not exit although it was killed: maglevd retries")]
+    Lingers,
+    /// The spawner has not answered in time. It may be stopped.
+    #[error("the spawner has not answered for {START_TIMEOUT:?}: maglevd retries")]
+    Silent,
     /// The spawner has exited.
     #[error("the spawner has exited, restart maglevd: {0}")]
     Gone(io::Error),
@@ -109,8 +115,10 @@ impl ProberSpawner {
     pub fn start(&self, netns: Option<&str>) -> Result<OwnedFd, Error> {
         let (ours, theirs) = socket_pair().map_err(|source| self.failed(source))?;
         let link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
-        match send_request(link.as_fd(), netns, theirs.as_fd()).map_err(Error::Gone)? {
+        discard_late_answers(link.as_fd());
+        match send_request(link.as_fd(), netns, theirs.as_fd()).map_err(lost)? {
             0 => Ok(ours),
+            LINGERS => Err(Error::Lingers),
             errno => Err(self.failed(io::Error::from_raw_os_error(errno))),
         }
     }
@@ -118,6 +126,7 @@ impl ProberSpawner {
     /// Returns the reason of the prober's exit; `None` if it still runs, or gave none. Blocks.
     pub fn exit_reason(&self) -> Option<String> {
         let link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        discard_late_answers(link.as_fd());
         send(&*link, REASON_REQUEST, SendFlags::NOSIGNAL).ok()?;
         let mut answer = [0; 2048];
         let (length, _) = retry_on_intr(|| recv(&*link, &mut answer[..], RecvFlags::empty())).ok()?;
@@ -128,6 +137,17 @@ impl ProberSpawner {
     fn failed(&self, source: io::Error) -> Error {
         Error::Start { program: self.program.clone(), source }
     }
+}
+
+/// Discards answers to requests that have timed out.
+fn discard_late_answers(link: BorrowedFd<'_>) {
+    let mut answer = [0; 1];
+    while matches!(recv(link, &mut answer[..], RecvFlags::DONTWAIT), Ok((1.., _))) {}
+}
+
+/// Distinguishes a spawner that does not answer from one that has exited.
+fn lost(error: io::Error) -> Error {
+    if error.kind() == io::ErrorKind::WouldBlock { Error::Silent } else { Error::Gone(error) }
 }
 
 /// Sends a request, and returns the error number of the answer; 0 is success.
@@ -164,15 +184,7 @@ pub fn serve(flags: &Flags) -> anyhow::Result<()> {
         forward_until_request(link.as_fd(), prober.as_mut())?;
         match receive(link.as_fd()).context("--spawner is for maglevd itself")? {
             SpawnRequest::Start(netns, theirs) => {
-                // The old prober must exit before its successor starts.
-                drop(prober.take());
-                let answer = match start(&program, flags, &netns, theirs) {
-                    Ok(child) => {
-                        prober = Some(ProberChild::new(child));
-                        0
-                    }
-                    Err(error) => error.raw_os_error().unwrap_or(Errno::EINVAL as i32),
-                };
+                let answer = replace(&mut prober, || start(&program, flags, &netns, theirs));
                 send(&link, &answer.to_ne_bytes(), SendFlags::NOSIGNAL)?;
             }
             SpawnRequest::Reason => {
@@ -181,15 +193,33 @@ pub fn serve(flags: &Flags) -> anyhow::Result<()> {
                 let reason = if reason.is_empty() { b" ".to_vec() } else { reason };
                 send(&link, &reason, SendFlags::NOSIGNAL)?;
             }
-            SpawnRequest::End => return Ok(()),
+            SpawnRequest::End => {
+                prober.as_mut().map(ProberChild::end);
+                return Ok(());
+            }
         }
+    }
+}
+
+/// Starts a prober after its predecessor has exited, and returns the answer to `maglevd`.
+fn replace(prober: &mut Option<ProberChild>, start: impl FnOnce() -> io::Result<Child>) -> i32 {
+    if prober.as_mut().is_some_and(|old| !old.end()) {
+        return LINGERS;
+    }
+    *prober = None;
+    match start() {
+        Ok(child) => {
+            *prober = Some(ProberChild::new(child));
+            0
+        }
+        Err(error) => error.raw_os_error().unwrap_or(Errno::EINVAL as i32),
     }
 }
 
 /// Forwards the prober's output until a request comes.
 fn forward_until_request(link: BorrowedFd<'_>, mut prober: Option<&mut ProberChild>) -> anyhow::Result<()> {
     loop {
-        let output = prober.as_ref().and_then(|prober| prober.output.descriptor());
+        let output = prober.as_ref().and_then(|prober| prober.output());
         let mut polled: Vec<_> =
             [Some(link), output].into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
         match poll(&mut polled, PollTimeout::NONE) {
@@ -202,7 +232,7 @@ fn forward_until_request(link: BorrowedFd<'_>, mut prober: Option<&mut ProberChi
             return Ok(());
         }
         if let (true, Some(prober)) = (has_output, prober.as_mut()) {
-            prober.output.forward();
+            prober.forward();
         }
     }
 }
@@ -252,56 +282,6 @@ fn start(program: &Path, flags: &Flags, netns: &[u8], link: OwnedFd) -> io::Resu
     command.stderr(Stdio::piped()).spawn()
 }
 
-/// Child prober. It exits with its link, unless it hangs.
-struct ProberChild {
-    child: Child,
-    output: ProberOutput,
-}
-
-impl ProberChild {
-    fn new(mut child: Child) -> Self {
-        let output = ProberOutput::new(child.stderr.take());
-        Self { child, output }
-    }
-
-    /// Returns the last line of a prober that has exited, or else its status.
-    fn exit_reason(&mut self) -> Vec<u8> {
-        let end = Instant::now() + EXIT_TIMEOUT;
-        self.output.forward_all(end);
-        self.wait_until(end);
-        match self.child.try_wait() {
-            Ok(Some(status)) if status.code().is_none() || self.output.last_line().is_empty() => {
-                status.to_string().into_bytes()
-            }
-            Ok(Some(_)) => self.output.last_line().to_vec(),
-            Ok(None) | Err(_) => Vec::new(),
-        }
-    }
-
-    /// Waits until the child has exited, or until `end`. A child has closed its output before its status can be read.
-    fn wait_until(&self, end: Instant) {
-        // Without a descriptor, the status is read at once, as it would be after the wait.
-        let pidfd = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty());
-        while let Ok(pidfd) = &pidfd {
-            let left = PollTimeout::try_from(end.saturating_duration_since(Instant::now()));
-            let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut polled, left.unwrap_or(PollTimeout::ZERO)) {
-                Err(Errno::EINTR) => {}
-                Ok(_) | Err(_) => return,
-            }
-        }
-    }
-}
-
-impl Drop for ProberChild {
-    fn drop(&mut self) {
-        // Killing an exited child fails, which is fine.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        self.output.forward_all(Instant::now());
-    }
-}
-
 fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?)
 }
@@ -310,11 +290,25 @@ fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
 mod tests {
     use super::*;
 
+    fn spawner() -> (ProberSpawner, OwnedFd) {
+        let (ours, theirs) = socket_pair().unwrap();
+        setsockopt(&ours, sockopt::ReceiveTimeout, &TimeVal::milliseconds(1)).unwrap();
+        (ProberSpawner { program: "maglevd-prober".into(), link: Mutex::new(ours) }, theirs)
+    }
+
     #[test]
-    fn exit_is_awaited_after_closed_output() {
-        let mut command = Command::new("sh");
-        command.args(["-c", "echo no raw sockets >&2; exec 2>&-; sleep 0.1; exit 1"]);
-        let child = command.stderr(Stdio::piped()).spawn();
-        assert_eq!(ProberChild::new(child.unwrap()).exit_reason(), b"no raw sockets");
+    fn silent_spawner_is_told_from_exited_one() {
+        let (spawner, theirs) = spawner();
+        assert!(matches!(spawner.start(None), Err(Error::Silent)));
+        drop(theirs);
+        assert!(matches!(spawner.start(None), Err(Error::Gone(_))));
+    }
+
+    #[test]
+    fn late_answer_answers_no_other_request() {
+        let (spawner, theirs) = spawner();
+        send(&theirs, &0_i32.to_ne_bytes(), SendFlags::NOSIGNAL).unwrap();
+        send(&theirs, b"reason", SendFlags::NOSIGNAL).unwrap();
+        assert!(matches!(spawner.start(None), Err(Error::Silent)));
     }
 }

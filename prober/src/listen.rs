@@ -7,17 +7,16 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
+use maglev_sandbox::ServiceUser;
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, getsockname, getsockopt, listen,
     socket, sockopt,
 };
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{User, chown, getuid};
+use nix::unistd::{fchownat, getuid};
 use socket2::Socket;
-
-/// User of the controller.
-const CONTROLLER_USER: &str = "maglevd";
 
 /// Returns the listening socket passed by systemd (`LISTEN_FDS`).
 ///
@@ -53,10 +52,9 @@ pub fn bind_path(path: &Path) -> anyhow::Result<Socket> {
     let bound = bind(fd.as_raw_fd(), &UnixAddr::new(path)?);
     umask(before);
     bound?;
-    if getuid().is_root()
-        && let Ok(Some(controller)) = User::from_name(CONTROLLER_USER)
-    {
-        chown(path, None, Some(controller.gid))?;
+    if let (true, Some(controller)) = (getuid().is_root(), ServiceUser::controller()) {
+        // A user who may write in the directory may have put a link in the socket's place.
+        fchownat(AT_FDCWD, path, None, Some(controller.gid), AtFlags::AT_SYMLINK_NOFOLLOW)?;
     }
     listen(&fd, Backlog::new(8)?)?;
     Ok(fd.into())
@@ -65,7 +63,7 @@ pub fn bind_path(path: &Path) -> anyhow::Result<Socket> {
 /// Returns the users that may connect: root, the user of this process, the controller's user, and the owner of the
 /// directory, who could replace the socket anyway.
 pub fn allowed_users(listener: &Socket) -> Vec<u32> {
-    let controller = User::from_name(CONTROLLER_USER).ok().flatten().map(|user| user.uid.as_raw());
+    let controller = ServiceUser::controller().map(|user| user.uid.as_raw());
     let owner = directory(listener).and_then(|dir| fs::metadata(dir).ok()).map(|metadata| metadata.uid());
     [Some(0), Some(getuid().as_raw()), controller, owner].into_iter().flatten().collect()
 }

@@ -43,6 +43,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> anyhow::Result<()> {
+    maglev_sandbox::close_inherited().context("inherited descriptors")?;
     // Before anything else, so that no thread is created with signals unblocked.
     let signals = block_signals().context("signals")?;
     let descriptors = raise_descriptor_limit().context("RLIMIT_NOFILE")?;

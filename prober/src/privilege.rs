@@ -6,14 +6,10 @@
 use std::io;
 
 use caps::{CapSet, Capability, CapsHashSet};
+use maglev_sandbox::ServiceUser;
 use nix::errno::Errno;
 use nix::sys::prctl;
-use nix::unistd::{Gid, Uid, User, geteuid, getresuid, setgroups, setresgid, setresuid};
-
-/// Users to switch to from root, in order of preference.
-const UNPRIVILEGED_USERS: [&str; 2] = ["maglevd-prober", "nobody"];
-/// User and group if none of them exists.
-const FALLBACK_ID: u32 = 65534;
+use nix::unistd::{geteuid, getresuid};
 
 /// Failure to drop privilege.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +22,8 @@ pub enum Error {
     Remains(String),
 }
 
-/// Drops root and all capabilities of all sets, so that neither can be regained.
+/// Drops root and all capabilities of all sets, so that neither can be regained. In a user namespace that maps no other user,
+/// root is an ordinary user of the host, and stays.
 ///
 /// Clearing the bounding set needs `CAP_SETPCAP`. Without it, `no_new_privs` and the other, empty sets prevent gaining a
 /// capability of the bounding set.
@@ -35,8 +32,9 @@ pub enum Error {
 /// A step failed, or had no effect.
 pub fn drop_all() -> Result<(), Error> {
     clear_bounding_set()?;
-    if geteuid().is_root() {
-        switch_user().map_err(step("switch to an unprivileged user"))?;
+    let user = ServiceUser::prober();
+    if let (true, Some(user)) = (geteuid().is_root(), &user) {
+        user.switch(&[]).map_err(step("switch to an unprivileged user"))?;
     }
     clear(CapSet::Ambient, "clear the ambient capabilities")?;
     clear(CapSet::Effective, "drop the effective capabilities")?;
@@ -45,7 +43,7 @@ pub fn drop_all() -> Result<(), Error> {
     prctl::set_no_new_privs().map_err(step("set no_new_privs"))?;
     // Prevents tracing by other processes of this user, and core dumps.
     prctl::set_dumpable(false).map_err(step("make the process undumpable"))?;
-    verify()
+    verify(user.is_some())
 }
 
 fn clear_bounding_set() -> Result<(), Error> {
@@ -59,17 +57,8 @@ fn clear_bounding_set() -> Result<(), Error> {
     Ok(())
 }
 
-fn switch_user() -> Result<(), Errno> {
-    let users = UNPRIVILEGED_USERS.iter().filter_map(|name| User::from_name(name).ok().flatten());
-    let ids = users.map(|user| (user.uid, user.gid)).find(|(uid, _)| !uid.is_root());
-    let (uid, gid) = ids.unwrap_or((Uid::from_raw(FALLBACK_ID), Gid::from_raw(FALLBACK_ID)));
-    setgroups(&[])?;
-    setresgid(gid, gid, gid)?;
-    setresuid(uid, uid, uid)
-}
-
-/// Reads the credentials back from the kernel.
-fn verify() -> Result<(), Error> {
+/// Reads the credentials back from the kernel. Root is a failure where there are `other_users`.
+fn verify(other_users: bool) -> Result<(), Error> {
     for set in [CapSet::Permitted, CapSet::Effective, CapSet::Inheritable, CapSet::Ambient] {
         let left = read(set)?;
         if !left.is_empty() {
@@ -77,7 +66,7 @@ fn verify() -> Result<(), Error> {
         }
     }
     let users = getresuid().map_err(step("read the user"))?;
-    if [users.real, users.effective, users.saved].iter().any(|uid| uid.is_root()) {
+    if other_users && [users.real, users.effective, users.saved].iter().any(|uid| uid.is_root()) {
         return Err(Error::Remains("user root".to_owned()));
     }
     if !prctl::get_no_new_privs().map_err(step("read no_new_privs"))? {

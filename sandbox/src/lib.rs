@@ -18,11 +18,16 @@
 
 mod both;
 pub mod controller;
+mod descriptors;
 mod files;
 mod filter;
 pub mod prober;
+pub mod service_user;
 
 use std::fmt;
+
+pub use descriptors::close_inherited;
+pub use service_user::ServiceUser;
 
 use landlock::{LandlockStatus, RestrictionStatus, RulesetError};
 

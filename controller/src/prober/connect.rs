@@ -1,19 +1,17 @@
 //! Connection to the prober: at its socket, or as a child of the spawner.
 
-use maglev_ipc_link::ControllerSocket;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::unistd::{User, getuid};
+use maglev_ipc_link::ControllerSocket;
+use maglev_sandbox::ServiceUser;
+use nix::unistd::getuid;
 use tokio::task::spawn_blocking;
 
 use super::transport::SocketTransport;
 use super::{ConnectProber, LinkError};
 use crate::flags::socket_for_netns;
 use crate::spawner::ProberSpawner;
-
-/// User of the packaged prober.
-const PROBER_USER: &str = "maglevd-prober";
 
 /// Connector of the prober.
 #[derive(Debug)]
@@ -59,8 +57,7 @@ fn connect(path: &Path) -> Result<ControllerSocket, LinkError> {
 
 /// Returns true if the user may report health: root (systemd, if it created the socket), this user, or the prober's.
 fn is_trusted(uid: u32) -> bool {
-    let prober = || User::from_name(PROBER_USER).ok().flatten();
-    uid == 0 || uid == getuid().as_raw() || prober().is_some_and(|user| user.uid.as_raw() == uid)
+    uid == 0 || uid == getuid().as_raw() || ServiceUser::prober().is_some_and(|user| user.uid.as_raw() == uid)
 }
 
 #[cfg(test)]

@@ -44,15 +44,18 @@ impl ProberOutput {
         }
     }
 
-    /// Forwards everything until the child closes its output, or until `end`.
+    /// Forwards output until the child closes it, or until `end`: a child may write without an end.
     pub fn forward_all(&mut self, end: Instant) {
         while let Some(descriptor) = self.descriptor() {
-            let left = PollTimeout::try_from(end.saturating_duration_since(Instant::now()));
+            let left = end.saturating_duration_since(Instant::now());
             let mut polled = [PollFd::new(descriptor, PollFlags::POLLIN)];
-            match poll(&mut polled, left.unwrap_or(PollTimeout::ZERO)) {
+            match poll(&mut polled, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO)) {
                 Ok(0) => return,
                 Ok(_) => self.forward(),
                 Err(_) => {}
+            }
+            if left.is_zero() {
+                return;
             }
         }
     }

@@ -13,14 +13,15 @@ use maglev_lab::programs::program;
 use maglev_lab::skip;
 use maglev_lab::test_dir::TestDir;
 use maglev_proto::v1::BackendState;
+use maglev_sandbox::ServiceUser;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 const NOBODY: [&str; 6] = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
 const NET_RAW: [&str; 4] = ["--inh-caps", "-all,+net_raw", "--ambient-caps", "-all,+net_raw"];
 
-/// CAP_SETGID, CAP_SETUID, CAP_SETPCAP, CAP_NET_RAW and CAP_SYS_ADMIN.
-const SPAWNER_CAPS: &str = "00000000002021c0";
+/// CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SETPCAP, CAP_NET_RAW and CAP_SYS_ADMIN.
+const SPAWNER_CAPS: &str = "00000000002021e0";
 /// CAP_NET_RAW.
 const RAW: &str = "0000000000002000";
 const NONE: &str = "0000000000000000";
@@ -109,6 +110,88 @@ fn root_keeps_only_spawner_capabilities() {
     let (kept, bounding) = spawner_privileges(&dir, MaglevdSetup::new(&dir, &config(&["a"])), &[]);
     assert_eq!(kept, [SPAWNER_CAPS, NONE, NONE, NONE, "1"]);
     assert_eq!(bounding, SPAWNER_CAPS);
+}
+
+/// Returns the real, effective, saved and file-system user.
+fn users(process: Pid) -> Vec<u32> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    value(&status, "Uid").split_whitespace().map(|uid| uid.parse().unwrap()).collect()
+}
+
+/// The kernel gives root the files in /proc of a process that no other of its user may trace.
+fn is_undumpable(process: Pid) -> bool {
+    fs::metadata(format!("/proc/{process}/environ")).unwrap().uid() == 0
+}
+
+#[test]
+fn root_becomes_ordinary_user_that_reloads_and_saves() {
+    if skip("root_becomes_ordinary_user_that_reloads_and_saves", &[]) {
+        return;
+    }
+    let (dir, user) = (TestDir::new(), ServiceUser::controller().unwrap().uid.as_raw());
+    for restart in [false, true] {
+        let mut maglevd = MaglevdSetup::new(&dir, &config(&["a"])).flag("--prober", "spawn").start();
+        maglevd.process.line(0, "started as root, continues as");
+        maglevd.until_backend("a", if restart { BackendState::Disabled } else { BackendState::Up });
+        maglevd.reload(&dir, &config(&["a", "b"]));
+        maglevd.until_backend("b", BackendState::Up);
+        let spawner = maglevd.process.child();
+        let prober = child_of(spawner);
+        assert_eq!(users(maglevd.process.pid()), [user; 4]);
+        assert_eq!(users(spawner), [0; 4]);
+        assert_eq!(users(prober), [ServiceUser::prober().unwrap().uid.as_raw(); 4]);
+        assert!(is_undumpable(maglevd.process.pid()) && is_undumpable(prober));
+        let disabled = maglevd.maglevc(&["set", "backend", "a", "disable"]);
+        assert!(disabled.status.success(), "{disabled:?}");
+    }
+}
+
+#[test]
+fn root_stays_where_only_root_reads_the_file() {
+    if skip("root_stays_where_only_root_reads_the_file", &[]) {
+        return;
+    }
+    let dir = TestDir::new();
+    let setup = MaglevdSetup::new(&dir, &config(&["a"])).flag("--prober", "spawn");
+    fs::set_permissions(dir.path("maglev.yaml"), Permissions::from_mode(0o600)).unwrap();
+    let mut maglevd = setup.start();
+    let line = maglevd.process.line(0, "stays root");
+    assert!(line.contains("maglev.yaml: ") && line.contains("WARN"), "{line}");
+    maglevd.until_backend("a", BackendState::Up);
+    assert_eq!(users(maglevd.process.pid()), [0; 4]);
+    assert!(dir.path("state").exists());
+}
+
+/// The prober is another user than the root that killed it.
+#[test]
+fn stopped_prober_of_root_is_replaced() {
+    if skip("stopped_prober_of_root_is_replaced", &[]) {
+        return;
+    }
+    let dir = TestDir::new();
+    replace_stopped_prober(MaglevdSetup::new(&dir, &config(&["a"])).flag("--prober", "spawn"));
+}
+
+#[test]
+fn stopped_prober_of_user_is_replaced() {
+    if skip("stopped_prober_of_user_is_replaced", &["setpriv"]) {
+        return;
+    }
+    let dir = TestDir::new();
+    let setup = MaglevdSetup::new(&dir, &config(&["a"])).program(programs(&dir));
+    replace_stopped_prober(setup.flag("--prober", "spawn").wrapped(&[&NOBODY[..], &NET_RAW].concat()));
+}
+
+/// A stopped prober stands for one that has been taken over, and ignores the end of its link.
+fn replace_stopped_prober(setup: MaglevdSetup<'_>) {
+    let mut maglevd = setup.start();
+    maglevd.until_backend("a", BackendState::Up);
+    let stopped = child_of(maglevd.process.child());
+    kill(stopped, Signal::SIGSTOP).unwrap();
+    maglevd.until_prober(false);
+    maglevd.until_prober(true);
+    assert_ne!(child_of(maglevd.process.child()), stopped);
+    assert!(maglevd.process.lines(0).iter().all(|line| !line.contains("restart maglevd")));
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! Confinement of the real processes, read from /proc.
 
 use std::fs;
+use std::process::Command;
 
 use maglev_lab::maglevd::MaglevdSetup;
-use maglev_lab::process::child_of;
+use maglev_lab::process::{Process, child_of};
+use maglev_lab::programs::program;
+use maglev_lab::skip;
 use maglev_lab::test_dir::TestDir;
 use maglev_proto::v1::BackendState;
 use nix::unistd::Pid;
@@ -58,4 +61,34 @@ fn sandbox_off_disables_both_and_logs() {
     let prober = child_of(maglevd.process.child());
     assert_eq!(confinement(prober)[0].1, "0");
     assert!(confinement(maglevd.process.pid()).iter().all(|(_, filter)| filter == "0"));
+}
+
+/// A shell leaves a descriptor of a file of root to the daemons that it starts.
+#[test]
+fn inherited_descriptors_reach_no_daemon() {
+    let dir = TestDir::new();
+    let secret = dir.write("secret", "");
+    let script = format!("exec 9<{}; exec \"$@\"", secret.display());
+    let setup = MaglevdSetup::new(&dir, CONFIG).flag("--prober", "spawn");
+    let mut maglevd = setup.wrapped(&["sh", "-c", &script, "sh"]).start();
+    maglevd.until_backend("a", BackendState::Down);
+    let spawner = maglevd.process.child();
+    for process in [maglevd.process.pid(), spawner, child_of(spawner)] {
+        let descriptors = fs::read_dir(format!("/proc/{process}/fd")).unwrap();
+        let open: Vec<_> = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).collect();
+        assert!(!open.is_empty() && !open.contains(&secret), "{process}: {open:?}");
+    }
+}
+
+#[test]
+fn prober_runs_in_namespace_of_one_user() {
+    if skip("prober_runs_in_namespace_of_one_user", &["unshare"]) {
+        return;
+    }
+    let dir = TestDir::new();
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user"]).arg(program("maglevd-prober").unwrap());
+    let prober = Process::spawn("maglevd-prober", command.arg("--socket").arg(dir.path("prober.sock")));
+    prober.line(0, "ready version=");
+    assert_eq!(confinement(prober.pid()), [("1".to_owned(), "2".to_owned())]);
 }
