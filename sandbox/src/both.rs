@@ -12,7 +12,18 @@ pub(crate) const MEMORY: SyscallGroup = &[
     (libc::SYS_munmap, ANY),
     (libc::SYS_mremap, ANY),
     (libc::SYS_brk, ANY),
-    (libc::SYS_madvise, ANY),
+    // Memory that is returned, or of which no page is there yet, and the guards of stacks.
+    (
+        libc::SYS_madvise,
+        &[
+            &[Is(2, libc::MADV_DONTNEED)],
+            &[Is(2, libc::MADV_FREE)],
+            &[Is(2, libc::MADV_HUGEPAGE)],
+            &[Is(2, libc::MADV_NOHUGEPAGE)],
+            &[Is(2, MADV_GUARD_INSTALL)],
+            &[Is(2, MADV_GUARD_REMOVE)],
+        ],
+    ),
     // Newer allocators name their mappings.
     (libc::SYS_prctl, &[&[Is(0, PR_SET_VMA)]]),
 ];
@@ -24,7 +35,11 @@ pub(crate) const WAITING: SyscallGroup = &[
     (libc::SYS_epoll_pwait2, ANY),
     #[cfg(target_arch = "x86_64")]
     (libc::SYS_epoll_wait, ANY),
-    (libc::SYS_futex, ANY),
+    // The waits and wake-ups of locks and threads. The others, those of priority inheritance above all, have had many defects.
+    (
+        libc::SYS_futex,
+        &[&[futex(libc::FUTEX_WAIT)], &[futex(libc::FUTEX_WAKE)], &[futex(libc::FUTEX_WAIT_BITSET)]],
+    ),
     (libc::SYS_sched_yield, ANY),
     // The kernel restarts an interrupted wait with it after SIGSTOP and SIGCONT.
     (libc::SYS_restart_syscall, ANY),
@@ -88,10 +103,17 @@ pub(crate) const fn option(level: c_int, name: c_int) -> [ArgCondition; 2] {
 /// Sockets for datagrams to systemd, such as those of sd_notify(3).
 pub(crate) const NOTIFY: SyscallRule = (libc::SYS_socket, &[&of_type(libc::AF_UNIX, libc::SOCK_DGRAM)]);
 
+/// Matches this operation of `futex`, among threads or processes, with either clock.
+const fn futex(operation: c_int) -> ArgCondition {
+    Masked(1, !(libc::FUTEX_PRIVATE_FLAG | libc::FUTEX_CLOCK_REALTIME), operation)
+}
+
 /// Matches mappings that are not executable.
 pub(crate) const NO_CODE: ArgCondition = Masked(2, libc::PROT_EXEC, 0);
 
 const PR_SET_VMA: c_int = 0x5356_4d41;
+const MADV_GUARD_INSTALL: c_int = 102;
+const MADV_GUARD_REMOVE: c_int = 103;
 const TCGETS: c_int = 0x5401;
 /// Replacement of `TCGETS` in newer versions of libc.
 const TCGETS2: c_int = 0x802c_542a_u32.cast_signed();

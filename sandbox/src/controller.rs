@@ -81,7 +81,8 @@ const RUNTIME: SyscallGroup = &[
     (libc::SYS_uname, ANY),
     (libc::SYS_sysinfo, ANY),
     (libc::SYS_getrusage, ANY),
-    (libc::SYS_prlimit64, ANY),
+    // Limits of this process only, as 0 is.
+    (libc::SYS_prlimit64, &[&[Is(0, 0)]]),
     (libc::SYS_getppid, ANY),
     (libc::SYS_getgroups, ANY),
     (libc::SYS_getresuid, ANY),

@@ -142,3 +142,12 @@ fn only_state_directory_is_writable() {
     }
     assert_eq!(fs::read(other.join("file")).unwrap(), b"old");
 }
+
+#[test]
+fn limits_of_other_processes_are_out_of_reach() {
+    let limit = |process: c_int| ("prlimit64", libc::SYS_prlimit64, [process, 7, 0, 0]);
+    for (process, result) in [(0, CallResult::Allowed), (1, CallResult::Refused(Errno::EPERM))] {
+        let (name, number, arguments) = limit(process);
+        assert_calls(CONTROLLER, result, &[(name, number, &arguments)]);
+    }
+}

@@ -76,6 +76,31 @@ fn skip_before_landlock(needed: u32, name: &str) -> bool {
     abi < needed
 }
 
+/// Operations of two calls that both need, and of those that neither needs.
+#[test]
+fn only_plain_locks_and_memory_advice_are_allowed() {
+    let private = libc::FUTEX_PRIVATE_FLAG;
+    let realtime = libc::FUTEX_WAIT_BITSET | private | libc::FUTEX_CLOCK_REALTIME;
+    let needed: &[CallRow<'_>] = &[
+        ("a wake-up", libc::SYS_futex, &[0, libc::FUTEX_WAKE | private, 1]),
+        ("a wait for a thread", libc::SYS_futex, &[0, libc::FUTEX_WAIT, 0]),
+        ("a wait with a time limit", libc::SYS_futex, &[0, realtime, 0]),
+        ("returned memory", libc::SYS_madvise, &[0, 0, libc::MADV_DONTNEED]),
+    ];
+    let unneeded: &[CallRow<'_>] = &[
+        ("priority inheritance", libc::SYS_futex, &[0, libc::FUTEX_LOCK_PI | private, 0]),
+        ("a requeue", libc::SYS_futex, &[0, libc::FUTEX_CMP_REQUEUE, 0]),
+        ("a requeue with inheritance", libc::SYS_futex, &[0, libc::FUTEX_WAIT_REQUEUE_PI, 0]),
+        ("poisoned memory", libc::SYS_madvise, &[0, 0, libc::MADV_HWPOISON]),
+        ("shared pages", libc::SYS_madvise, &[0, 0, libc::MADV_MERGEABLE]),
+    ];
+    for (who, refused) in [("controller", CallResult::Refused(Errno::EPERM)), ("prober", CallResult::Killed)]
+    {
+        assert_calls(who, CallResult::Allowed, needed);
+        assert_calls(who, refused, unneeded);
+    }
+}
+
 /// Calls that kill either process: other programs, other processes' memory, administration, and changes of identity.
 #[test]
 fn forbidden_calls_kill_both() {
