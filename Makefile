@@ -89,7 +89,7 @@ install: ## Install them, with units and manuals, below PREFIX (/usr/local) and 
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/lib/sysusers.d systemd/sysusers.d/vpp-maglev.conf
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/lib/tmpfiles.d systemd/tmpfiles.d/vpp-maglev.conf
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/doc/vpp-maglev $(GUIDES:%=docs/%.md)
-	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/doc/vpp-maglev/examples docs/examples/*.yaml
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/doc/vpp-maglev/examples docs/examples/*.yaml docs/firewall/*.nft
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/doc/vpp-maglev docs/monitoring.md docs/runbooks.md
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/vpp-maglev/monitoring docs/monitoring/alerts.yml docs/monitoring/dashboard.json
 	for page in docs/man/*.[158]; do install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} $$page; done
