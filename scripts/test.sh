@@ -132,6 +132,20 @@ lint_manuals() {
 	[[ -z $remarks ]]
 }
 
+# Fetches the database of advisories: from ADVISORY_DB, a clone of it on this machine, or from the network.
+fetch_advisories() { # DENY
+	local upstream=https://github.com/RustSec/advisory-db seconds
+	if [[ -z ${ADVISORY_DB:-} ]]; then
+		"$1" --locked fetch db
+		return
+	fi
+	seconds=$(git -C "$ADVISORY_DB" log -1 --format=%ct) || return
+	echo "advisories: $ADVISORY_DB of $(date --utc --date="@$seconds" +%F), $((($(date +%s) - seconds) / 86400)) days old"
+	# cargo-deny clones with git, which takes the copy for the original.
+	GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0="url.$(realpath "$ADVISORY_DB").insteadOf" GIT_CONFIG_VALUE_0=$upstream \
+		"$1" --locked fetch db
+}
+
 # The dependencies, against deny.toml. What is known of their faults is not on this machine, and may not be to be had.
 check_dependencies() {
 	local deny
@@ -141,10 +155,10 @@ check_dependencies() {
 		return
 	fi
 	check deny "$deny" --locked check --deny warnings licenses bans sources
-	if "$deny" --locked fetch db; then
-		check advisories "$deny" --locked check --disable-fetch advisories
+	if fetch_advisories "$deny"; then
+		check advisories "$deny" --locked --offline check advisories
 	else
-		skip advisories 'the database of advisories cannot be fetched from here'
+		skip advisories 'the database of advisories cannot be fetched from here: ADVISORY_DB=DIR names a clone of it'
 	fi
 }
 
