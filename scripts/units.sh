@@ -28,7 +28,8 @@ check_exposure() { # LIMIT UNIT
 	fi
 	tail -n 1 <<<"$report"
 }
-check_exposure 2 vpp-maglevd.service
+# PrivateUsers= would save 0.2, and hide who used the API.
+check_exposure 4 vpp-maglevd.service
 check_exposure 14 vpp-maglevd-prober.service
 check_exposure 14 vpp-maglevd-prober@example.service
 

@@ -44,8 +44,10 @@ pub struct AccessPolicy {
     pub tls: Option<TlsConfig>,
     /// Rules with their index in the configuration. A rule that no peer can match is left out.
     rules: Vec<(usize, RoleSubject, Role)>,
-    /// True if any rule names a user or a group.
-    names_accounts: bool,
+    /// Role of loopback clients that no rule matches.
+    loopback_role: Role,
+    /// True if the configuration has any rule.
+    has_rules: bool,
     /// User ID of this process.
     own_uid: u32,
 }
@@ -76,11 +78,11 @@ pub enum GrantSource {
     Own,
     /// Index of the matching rule.
     Rule(usize),
-    /// The unix socket's mode admitted the peer, and no rule names users or groups.
+    /// The unix socket's mode admitted the peer, and there are no rules.
     Socket,
-    /// The peer is on this host, and no rule names users or groups.
+    /// The peer is any process of this host.
     Loopback,
-    /// The peer is on this host, and rules name users or groups.
+    /// The unix socket's mode admitted the peer, and no rule matches it.
     Unlisted,
     /// The peer uses TCP, and no rule names its certificate.
     Network,
@@ -168,12 +170,17 @@ impl AccessPolicy {
         if names_accounts && accounts.hidden {
             warn!(
                 "maglev.api.roles names users or groups, but this process cannot see other accounts, so these rules \
-                 match only root and maglevd itself: under systemd, `systemctl edit vpp-maglevd` and add the two lines \
-                 `[Service]` and `PrivateUsers=no`"
+                 match only root and maglevd itself: run it outside of a user namespace, under systemd by PrivateUsers=no"
             );
         }
         let rules = resolve_rules(api, accounts);
-        Self { tls: loaded.tls.clone(), rules, names_accounts, own_uid: getuid().as_raw() }
+        Self {
+            tls: loaded.tls.clone(),
+            rules,
+            loopback_role: api.loopback_role,
+            has_rules: !api.roles.is_empty(),
+            own_uid: getuid().as_raw(),
+        }
     }
 
     /// Returns the role of `peer` at the time `now`.
@@ -200,12 +207,10 @@ impl AccessPolicy {
                 return RoleGrant { role: None, source: GrantSource::PlainText };
             }
             Peer::Tcp { address, .. } if !address.is_loopback() => (Role::View, GrantSource::Network),
-            // Any local user can connect over loopback, so loopback must not grant more than the socket does.
-            Peer::Unix { .. } | Peer::Tcp { .. } if self.names_accounts => {
-                (Role::View, GrantSource::Unlisted)
-            }
+            // Any process of this host can connect, and the kernel does not name it.
+            Peer::Tcp { .. } => (self.loopback_role, GrantSource::Loopback),
+            Peer::Unix { .. } if self.has_rules => (Role::View, GrantSource::Unlisted),
             Peer::Unix { .. } => (Role::Operate, GrantSource::Socket),
-            Peer::Tcp { .. } => (Role::Operate, GrantSource::Loopback),
         };
         RoleGrant { role: Some(role), source }
     }
@@ -254,6 +259,23 @@ fn resolve_rules(api: &Api, accounts: &AccountDirectory) -> Vec<(usize, RoleSubj
     rules
 }
 
+impl GrantSource {
+    /// Returns the way to a higher role, for the peer or for an administrator; empty if the reason says it.
+    #[must_use]
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::Loopback => {
+                "use the unix socket, `maglevc` without --server or with `unix:/run/vpp-maglev/maglevd.sock`; or set \
+                 maglev.api.loopback-role, for every process of the host"
+            }
+            Self::Socket | Self::Unlisted | Self::Rule(_) => "become root, or add a rule to maglev.api.roles",
+            Self::Network => "add a rule for a client certificate to maglev.api.roles",
+            Self::PlainText => "connect by TLS",
+            Self::Root | Self::Own => "",
+        }
+    }
+}
+
 impl fmt::Display for GrantSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -261,8 +283,8 @@ impl fmt::Display for GrantSource {
             Self::Own => "as maglevd's own user",
             Self::Rule(index) => return write!(f, "by maglev.api.roles[{index}]"),
             Self::Socket => "as a peer on the unix socket",
-            Self::Loopback => "as a peer of this host",
-            Self::Unlisted => "as maglev.api.roles names users or groups, and no rule matches",
+            Self::Loopback => "by maglev.api.loopback-role",
+            Self::Unlisted => "as no rule of maglev.api.roles matches",
             Self::Network => "by TCP without a certificate that a rule of maglev.api.roles names",
             Self::PlainText => "as maglev.api.tls is set, and this connection is plain text",
         })

@@ -3,14 +3,16 @@
 use std::fmt;
 use std::io;
 use std::net::{self, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, lchown};
 use std::os::unix::net as unix;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use maglev_sandbox::service_user;
 use nix::errno::Errno;
+use nix::unistd::{Gid, geteuid, mkdtemp};
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -32,6 +34,9 @@ const BACKLOG: i32 = 1024;
 
 /// Pause after a failed accept, for example without free descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Group of operators, which owns the unix socket, as systemd's does, if root creates it.
+const OPERATORS: &str = "maglev-operators";
 
 /// Mode of the unix socket: owner and group.
 const SOCKET_MODE: u32 = 0o660;
@@ -197,16 +202,23 @@ fn check_replaceable(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Sets the mode under a temporary name, so that the socket never has a wider one under its own. The rename also
-/// replaces a stale socket atomically.
+/// Sets mode and group in a temporary directory that is this user's alone, so that the socket never has a wider mode, and no
+/// other user can put a link in its place. The rename also replaces a stale socket atomically.
 fn bind_and_rename(path: &Path) -> io::Result<Listener> {
-    let temporary = PathBuf::from(format!("{}.{}", path.display(), std::process::id()));
-    let listener = unix::UnixListener::bind(&temporary)?;
-    listener.set_nonblocking(true)?;
-    std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(SOCKET_MODE))
-        .and_then(|()| std::fs::rename(&temporary, path))
-        .inspect_err(|_| drop(std::fs::remove_file(&temporary)))?;
-    Ok(Listener::Unix(listener))
+    let directory = mkdtemp(&PathBuf::from(format!("{}.XXXXXX", path.display())))?;
+    let temporary = directory.join("socket");
+    let bound = unix::UnixListener::bind(&temporary).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        let operators = service_user::group(OPERATORS).filter(|_| geteuid().is_root());
+        lchown(&temporary, None, operators.map(Gid::as_raw))?;
+        std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(SOCKET_MODE))?;
+        std::fs::rename(&temporary, path)?;
+        Ok(listener)
+    });
+    // After an error the socket may be there.
+    let _ = std::fs::remove_file(&temporary);
+    let _ = std::fs::remove_dir(&directory);
+    bound.map(Listener::Unix)
 }
 
 /// Accepts from each listener in its own task, at most `limit` connections of each at a time. Further ones wait in

@@ -10,12 +10,12 @@ const OWN: u32 = 990;
 
 fn policy(rules: &[(Caller, Role)], tls: Option<TlsConfig>) -> AccessPolicy {
     let roles = rules.iter().map(|(caller, role)| Rule { caller: caller.clone(), role: *role }).collect();
-    let api = Api { tls: None, roles };
-    let names_accounts = rules.iter().any(|(caller, _)| !matches!(caller, Caller::Certificate(_)));
+    let api = Api { roles, ..Api::default() };
     AccessPolicy {
         tls,
         rules: resolve_rules(&api, &AccountDirectory::of_this_process()),
-        names_accounts,
+        loopback_role: Role::View,
+        has_rules: !rules.is_empty(),
         own_uid: OWN,
     }
 }
@@ -72,17 +72,17 @@ fn deploy() -> Caller {
 }
 
 #[test]
-fn without_rules_local_operates_remote_views() {
+fn without_rules_socket_operates_and_tcp_views() {
     let policy = policy(&[], None);
     for (peer, role, source) in [
         (unix(0, &[0]), Role::Admin, GrantSource::Root),
         (unix(OWN, &[OWN]), Role::Admin, GrantSource::Own),
         (unix(1000, &[1000]), Role::Operate, GrantSource::Socket),
         (unix(65534, &[]), Role::Operate, GrantSource::Socket),
-        (tcp("127.0.0.1", None), Role::Operate, GrantSource::Loopback),
-        (tcp("127.1.2.3", None), Role::Operate, GrantSource::Loopback),
-        (tcp("::1", None), Role::Operate, GrantSource::Loopback),
-        (tcp("::ffff:127.0.0.1", None), Role::Operate, GrantSource::Loopback),
+        (tcp("127.0.0.1", None), Role::View, GrantSource::Loopback),
+        (tcp("127.1.2.3", None), Role::View, GrantSource::Loopback),
+        (tcp("::1", None), Role::View, GrantSource::Loopback),
+        (tcp("::ffff:127.0.0.1", None), Role::View, GrantSource::Loopback),
         (tcp("192.0.2.7", None), Role::View, GrantSource::Network),
         (tcp("::ffff:192.0.2.7", None), Role::View, GrantSource::Network),
         (tcp("2001:db8::7", None), Role::View, GrantSource::Network),
@@ -92,12 +92,29 @@ fn without_rules_local_operates_remote_views() {
 }
 
 #[test]
-fn unlisted_local_peers_only_view() {
-    for rule in [(ALICE, Role::Admin), (NETOPS, Role::Operate)] {
+fn loopback_has_the_configured_role() {
+    let now = UnixTime::now();
+    let view = RoleGrant { role: Some(Role::View), source: GrantSource::Loopback };
+    let admin = RoleGrant { role: Some(Role::Admin), source: GrantSource::Loopback };
+    for rules in [&[][..], &[(ALICE, Role::Operate)]] {
+        let closed = policy(rules, None);
+        let open = AccessPolicy { loopback_role: Role::Admin, ..closed.clone() };
+        for address in ["127.0.0.1", "::1"] {
+            assert_eq!(
+                (closed.grant(&tcp(address, None), now), open.grant(&tcp(address, None), now)),
+                (view, admin)
+            );
+        }
+        assert_eq!(open.grant(&tcp("192.0.2.7", None), now).role, Some(Role::View));
+    }
+}
+
+#[test]
+fn unlisted_socket_peers_only_view() {
+    for rule in [(ALICE, Role::Admin), (NETOPS, Role::Operate), (deploy(), Role::Operate)] {
         let policy = policy(&[rule], None);
         let unlisted = RoleGrant { role: Some(Role::View), source: GrantSource::Unlisted };
         assert_eq!(policy.grant(&unix(1001, &[1001]), UnixTime::now()), unlisted);
-        assert_eq!(policy.grant(&tcp("127.0.0.1", None), UnixTime::now()), unlisted);
         assert_eq!(policy.grant(&unix(0, &[0]), UnixTime::now()).role, Some(Role::Admin));
         assert_eq!(policy.grant(&unix(OWN, &[OWN]), UnixTime::now()).role, Some(Role::Admin));
     }
@@ -191,7 +208,7 @@ fn hidden_users_match_no_rule() {
         rule(Caller::User(Account::Name("nobody".into()))),
         rule(Caller::Group(Account::Name("nogroup".into()))),
     ];
-    assert_eq!(resolve_rules(&Api { tls: None, roles }, &accounts), []);
+    assert_eq!(resolve_rules(&Api { roles, ..Api::default() }, &accounts), []);
 }
 
 #[tokio::test]

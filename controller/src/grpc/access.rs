@@ -83,7 +83,8 @@ impl AdmittedCall {
         access.refused(&caller.name, call, role, *grant);
         let (caller_name, has, source) = (&caller.name, grant.as_str(), grant.source);
         Err(Status::permission_denied(format!(
-            "{call} requires the role {role}; {caller_name} has {has}, {source}"
+            "{call} requires the role {role}; {caller_name} has {has}, {source}: {}",
+            source.remedy()
         )))
     }
 }

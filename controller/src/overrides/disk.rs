@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use nix::fcntl::OFlag;
+use nix::unistd::geteuid;
 use tokio::task::spawn_blocking;
 use tracing::warn;
 
@@ -90,10 +91,24 @@ impl SystemDisk {
         }
         let directory = dir_id(path)?;
         if self.locked.as_ref().is_none_or(|locked| locked.directory != directory) {
+            warn_about_owner(path);
             self.locked = None;
             self.locked = Some(DirLock { directory, _file: lock_file(&path.join(LOCK))? });
         }
         Ok(())
+    }
+}
+
+/// Warns about a directory whose files another user can replace, and with them the overrides.
+fn warn_about_owner(path: &Path) {
+    let Ok(metadata) = path.metadata() else { return };
+    let (owner, ours) = (metadata.uid(), geteuid().as_raw());
+    if (owner != 0 && owner != ours) || metadata.mode() & 0o022 != 0 {
+        let directory = path.display();
+        warn!(
+            %directory, owner, mode = format!("{:o}", metadata.mode() & 0o7777),
+            "another user can change the overrides: give the state directory to root or to maglevd's user, with mode 750"
+        );
     }
 }
 

@@ -64,8 +64,8 @@ fn missing_capability_disables_only_icmp() {
 }
 
 #[test]
-fn root_switches_to_nobody() {
-    if skip("root_switches_to_nobody") {
+fn root_switches_to_its_own_user() {
+    if skip("root_switches_to_its_own_user") {
         return;
     }
     let dir = TestDir::new();

@@ -9,6 +9,7 @@ use maglev_lab::maglevd::{Maglevd, MaglevdSetup};
 use maglev_lab::programs::program;
 use maglev_lab::skip;
 use maglev_lab::test_dir::TestDir;
+use nix::sys::signal::Signal;
 
 use crate::{ApiFixture, config, error_text};
 
@@ -107,7 +108,7 @@ fn unmapped_uids_match_no_rule() {
         "maglev.yaml",
         config("{ roles: [{ user: nobody, role: admin }, { group: nogroup, role: admin }] }"),
     );
-    maglevd.process.signal(nix::sys::signal::Signal::SIGHUP);
+    maglevd.process.signal(Signal::SIGHUP);
     let warning = maglevd.process.line(position, "cannot see other accounts");
     assert!(warning.contains("PrivateUsers=no"), "{warning}");
     maglevd.process.line(position, "configuration in force");
@@ -135,7 +136,7 @@ fn remote_peers_have_view_role() {
     let dir = TestDir::new();
     let setup = MaglevdSetup::new(&dir, &config("{}")).flag("--grpc-addr", ":9090");
     let mut wrapper = host.command("env");
-    let _maglevd = setup.start_as(wrapper.arg(program("maglevd").unwrap()));
+    let maglevd = setup.start_as(wrapper.arg(program("maglevd").unwrap()));
     let call = |server: &str, words: &str| {
         let mut command = host.command("env");
         let maglevc = program("maglevc").unwrap();
@@ -143,8 +144,8 @@ fn remote_peers_have_view_role() {
     };
     for (server, who, has) in [
         ("192.0.2.7:9090", "192.0.2.7", "view"),
-        ("127.0.0.1:9090", "127.0.0.1", "operate"),
-        ("[::1]:9090", "::1", "operate"),
+        ("127.0.0.1:9090", "127.0.0.1", "view"),
+        ("[::1]:9090", "::1", "view"),
     ] {
         assert!(call(server, "show version").status.success(), "{server}");
         let refused = error_text(&call(server, "config reload"));
@@ -152,4 +153,15 @@ fn remote_peers_have_view_role() {
     }
     let refused = error_text(&call("192.0.2.7:9090", "sync vpp lb state"));
     assert!(refused.contains("requires the role operate"), "{refused}");
+    let refused = error_text(&call("localhost:9090", "sync vpp lb state"));
+    assert!(refused.contains("use the unix socket") && refused.contains("loopback-role"), "{refused}");
+
+    let position = maglevd.process.line_count();
+    dir.write("maglev.yaml", config("{ loopback-role: operate }"));
+    maglevd.process.signal(Signal::SIGHUP);
+    maglevd.process.line(position, "configuration in force");
+    for (server, has) in [("192.0.2.7:9090", "view"), ("localhost:9090", "operate")] {
+        let refused = error_text(&call(server, "config reload"));
+        assert!(refused.contains(&format!(" has {has}, ")), "{refused}");
+    }
 }

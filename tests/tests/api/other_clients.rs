@@ -44,6 +44,6 @@ fn python_grpc_client_calls_every_method() {
     files.dir.write("client.key", &identity.key);
     let [ca, certificate, key] =
         ["ca.pem", "client.pem", "client.key"].map(|name| files.path(name).display().to_string());
-    run("TLS", &fixture.address.to_string(), &["operate".into(), NAME.into(), ca.clone()]);
+    run("TLS", &fixture.address.to_string(), &["view".into(), NAME.into(), ca.clone()]);
     run("mTLS", &fixture.address.to_string(), &["admin".into(), NAME.into(), ca, certificate, key]);
 }

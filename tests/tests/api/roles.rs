@@ -73,7 +73,7 @@ fn each_role_may_make_only_its_calls() {
                 let expected = (rank(role) < rank(takes)).then(|| {
                     format!(
                         "{name} requires the role {takes}; {role}.example.org (127.0.0.1) has {role}, \
-                         by maglev.api.roles[{index}]"
+                         by maglev.api.roles[{index}]: become root, or add a rule to maglev.api.roles"
                     )
                 });
                 assert_eq!(refused, expected, "{role} {name}");

@@ -78,7 +78,7 @@ fn daemon_serves_without_network_access() {
     };
     let output = call(["show", "version"]);
     assert!(output.status.success(), "{output:?}");
-    assert!(crate::error_text(&call(["config", "reload"])).contains("127.0.0.1 has operate"));
+    assert!(crate::error_text(&call(["config", "reload"])).contains("127.0.0.1 has view"));
     let network = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
     assert_ne!(network(&process.pid().to_string()), network("self"));
 }

@@ -120,7 +120,12 @@ fn purge_succeeds_where_users_stay() {
         Command::new("/bin/sh").arg(script).arg("purge").env("PATH", fakes.path(".")).output().unwrap();
     let words = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{words}");
-    for part in ["some files stay", "the user maglevd stays", "the group maglevd-prober stays"] {
+    for part in [
+        "some files stay",
+        "the user maglevd stays",
+        "the group maglevd-prober stays",
+        "the group maglev-operators stays",
+    ] {
         assert!(words.contains(part), "{words}");
     }
 }

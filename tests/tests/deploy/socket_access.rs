@@ -25,13 +25,13 @@ fn sockets_reject_unauthorized_users() {
     let fixture = PackageFixture::running("bookworm");
     let machine = &fixture.machine;
     let mode = |socket: &str| machine.run(&format!("stat --format %a:%U:%G {socket}"));
-    assert_eq!(mode(SOCKET), "660:root:maglevd");
+    assert_eq!(mode(SOCKET), "660:root:maglev-operators");
     assert_eq!(mode(PROBER_SOCKET), "600:maglevd:maglevd");
 
     let ask = format!("maglevc --server unix:{SOCKET} show version");
     let refusal = machine.fail(&format!("runuser -u nobody -- {ask}"));
     assert!(refusal.to_lowercase().contains("permission denied"), "{refusal}");
-    machine.run("useradd --system --groups maglevd alice");
+    machine.run("useradd --system --groups maglev-operators alice");
     machine.run(&format!("runuser -u alice -- {ask}"));
 
     let line = start_as_other_user(machine).line(0, "cannot connect to the prober");

@@ -11,6 +11,8 @@ pub struct Api {
     pub tls: Option<ApiTls>,
     /// Rules that grant roles. The highest of the matching ones counts.
     pub roles: Vec<Rule>,
+    /// Role of a TCP client on a loopback address that no rule matches. Such a client may be any process of the host.
+    pub loopback_role: Role,
 }
 
 /// `api.tls`: absolute paths.
@@ -27,9 +29,10 @@ pub struct ApiTls {
 }
 
 /// Role of a caller. Each role includes the previous ones.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Role {
     /// Read only.
+    #[default]
     View,
     /// Changes traffic.
     Operate,

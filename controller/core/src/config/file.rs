@@ -265,7 +265,7 @@ pub struct PoolEntry {
 
 /// `maglev.api`.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(expecting = "a map of keys", deny_unknown_fields)]
+#[serde(expecting = "a map of keys", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Api {
     /// TLS of the TCP listeners. An empty value is an error, as plain text must not be taken for TLS.
     #[serde(default, deserialize_with = "present")]
@@ -273,6 +273,8 @@ pub struct Api {
     /// Rules that grant roles.
     #[serde(default, deserialize_with = "or_empty")]
     pub roles: Vec<Rule>,
+    /// Role of TCP clients on loopback addresses.
+    pub loopback_role: Option<Role>,
 }
 
 /// `maglev.api.tls`.

@@ -21,7 +21,7 @@ const NO_ID: i64 = 0xffff_ffff;
 pub fn api(scope: &mut Scope<'_>, api: &file::Api) -> Option<Api> {
     let tls = value::optional(api.tls.as_ref(), |files| tls(&mut scope.at("tls"), files));
     let roles = rules(&mut scope.at("roles"), api);
-    Some(Api { tls: tls?, roles: roles? })
+    Some(Api { tls: tls?, roles: roles?, loopback_role: api.loopback_role.map(role).unwrap_or_default() })
 }
 
 fn tls(scope: &mut Scope<'_>, tls: &file::ApiTls) -> Option<ApiTls> {
@@ -74,12 +74,18 @@ fn rule(scope: &mut Scope<'_>, rule: &file::Rule, checks_clients: bool) -> Optio
         _ => scope.refuse("exactly one of user, group and certificate is required"),
     };
     let role = match rule.role {
-        Some(file::Role::View) => Some(Role::View),
-        Some(file::Role::Operate) => Some(Role::Operate),
-        Some(file::Role::Admin) => Some(Role::Admin),
+        Some(given) => Some(role(given)),
         None => scope.at("role").refuse("required: view, operate or admin"),
     };
     Some(Rule { caller: caller?, role: role? })
+}
+
+const fn role(given: file::Role) -> Role {
+    match given {
+        file::Role::View => Role::View,
+        file::Role::Operate => Role::Operate,
+        file::Role::Admin => Role::Admin,
+    }
 }
 
 fn account(scope: &mut Scope<'_>, account: &file::Account) -> Option<Account> {
