@@ -1,6 +1,5 @@
 //! Prober: a link that reconnects whenever it is lost.
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,6 +15,7 @@ use crate::retry::RetryState;
 
 mod connect;
 mod inbound;
+mod outgoing;
 mod session;
 mod transport;
 
@@ -115,9 +115,15 @@ pub enum LinkError {
     /// The prober sent nothing for too long.
     #[error("the prober sent nothing for {:?}", maglev_ipc::message::PEER_TIMEOUT)]
     Timeout,
+    /// The prober reads nothing, or much less than it is sent.
+    #[error("the prober does not read what it is sent")]
+    Stalled,
     /// The link failed.
     #[error(transparent)]
     Link(#[from] maglev_ipc_link::Error),
+    /// The link to a prober that is a service failed.
+    #[error("{0}; the prober's log: journalctl -u 'vpp-maglevd-prober*'")]
+    Service(Box<Self>),
     /// A system call failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -134,8 +140,9 @@ pub enum LinkError {
 
 impl LinkError {
     /// Returns the metric's label; `None` if the link ended on purpose.
-    const fn label(&self) -> Option<&'static str> {
+    fn label(&self) -> Option<&'static str> {
         Some(match self {
+            Self::Service(fault) => return fault.label(),
             Self::Connect { .. } | Self::Spawn(_) => "connect",
             Self::UntrustedPeer(_) => "untrusted_peer",
             Self::Version { .. } => "version",
@@ -143,7 +150,7 @@ impl LinkError {
             | Self::Link(maglev_ipc_link::Error::Malformed(_) | maglev_ipc_link::Error::TooLarge) => {
                 "protocol"
             }
-            Self::Timeout => "timeout",
+            Self::Timeout | Self::Stalled => "timeout",
             Self::Link(_) | Self::Io(_) | Self::Exited(_) => "lost",
             Self::NetnsChanged | Self::ShuttingDown => return None,
         })
@@ -154,12 +161,11 @@ impl<R: ConnectProber> ProberLink<R> {
     /// Connects and serves links until the driver ends.
     pub async fn run(mut self) {
         let mut retry = RetryState::default();
-        let mut pending = VecDeque::new();
         while !self.inputs.is_closed() {
             let netns = self.netns.borrow_and_update().clone();
             match self.connector.connect(netns.as_deref()).await {
                 Ok(mut link) => {
-                    let mut session = session::ProberSession::new(&mut self, &mut link, &mut pending);
+                    let mut session = session::ProberSession::new(&mut self, &mut link);
                     let (fault, is_identified) = session.run().await;
                     // Dropping the link ends a child prober.
                     drop(link);

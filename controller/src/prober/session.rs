@@ -1,16 +1,12 @@
 //! Session on one link to the prober, from Hello to its end.
 
-use std::collections::VecDeque;
-use std::time::Duration;
-
-use maglev_core::state::CheckSet;
-use maglev_ipc::message::{HEARTBEAT_INTERVAL, MAX_BATCH, PEER_TIMEOUT};
-use maglev_ipc::{CheckId, ToProber, VERSION};
+use maglev_ipc::message::{HEARTBEAT_INTERVAL, PEER_TIMEOUT};
+use maglev_ipc::{ToProber, VERSION};
 use maglev_ipc_link as link;
-use maglev_ipc_link::batch_checks;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::inbound::ProberProtocol;
+use super::outgoing::OutgoingQueue;
 use super::{ConnectProber, LinkError, MessageTransport, ProberCommand, ProberLink};
 use crate::version;
 
@@ -22,20 +18,16 @@ pub struct ProberSession<'a, R: ConnectProber> {
     owner: &'a mut ProberLink<R>,
     link: &'a mut R::Transport,
     /// Messages not yet sent.
-    outgoing: &'a mut VecDeque<ToProber>,
+    outgoing: OutgoingQueue,
     inbound: ProberProtocol,
     /// True once a check set was sent on this link. Earlier commands were meant for a previous link.
     set_sent: bool,
 }
 
 impl<'a, R: ConnectProber> ProberSession<'a, R> {
-    pub fn new(
-        owner: &'a mut ProberLink<R>,
-        link: &'a mut R::Transport,
-        outgoing: &'a mut VecDeque<ToProber>,
-    ) -> Self {
-        outgoing.clear();
-        outgoing.push_back(ToProber::Hello { version: VERSION, release: version::VERSION.to_owned() });
+    pub fn new(owner: &'a mut ProberLink<R>, link: &'a mut R::Transport) -> Self {
+        let hello = ToProber::Hello { version: VERSION, release: version::VERSION.to_owned() };
+        let outgoing = OutgoingQueue::new(hello);
         Self { owner, link, outgoing, inbound: ProberProtocol::default(), set_sent: false }
     }
 
@@ -59,7 +51,12 @@ impl<'a, R: ConnectProber> ProberSession<'a, R> {
                 changed = self.owner.netns.changed() => {
                     return Err(if changed.is_ok() { LinkError::NetnsChanged } else { LinkError::ShuttingDown });
                 }
-                _ = heartbeat.tick() => self.outgoing.push_back(ToProber::Heartbeat),
+                _ = heartbeat.tick() => {
+                    if self.outgoing.is_stalled() {
+                        return Err(LinkError::Stalled);
+                    }
+                    self.outgoing.push_heartbeat();
+                }
                 command = self.owner.commands.recv() => self.take(command.ok_or(LinkError::ShuttingDown)?),
                 ready = self.link.writable(), if !self.outgoing.is_empty() => {
                     ready?;
@@ -85,7 +82,7 @@ impl<'a, R: ConnectProber> ProberSession<'a, R> {
     fn send(&mut self) -> Result<(), LinkError> {
         while let Some(message) = self.outgoing.front() {
             match self.link.send(message) {
-                Ok(()) => _ = self.outgoing.pop_front(),
+                Ok(()) => self.outgoing.pop(),
                 Err(link::Error::WouldBlock) => break,
                 Err(error) => return Err(error.into()),
             }
@@ -115,33 +112,16 @@ impl<'a, R: ConnectProber> ProberSession<'a, R> {
             ProberCommand::Checks(set)
                 if self.set_sent || self.inbound.is_identified() && set.dropped.is_none() =>
             {
-                self.queue_set(set);
+                self.set_sent = true;
+                self.outgoing.push_set(set);
             }
-            ProberCommand::Pace(check, interval) if self.set_sent => self.queue_interval(check, interval),
+            ProberCommand::Pace(check, interval) if self.set_sent => {
+                self.outgoing.push_interval(check, interval);
+            }
             ProberCommand::Checks(_) | ProberCommand::Pace(..) => {}
         }
     }
-
-    fn queue_set(&mut self, set: CheckSet) {
-        self.set_sent = true;
-        let CheckSet { generation, dropped, bundles, checks } = set;
-        self.outgoing.push_back(match &dropped {
-            Some(_) => ToProber::Amend { generation },
-            None => ToProber::Begin { generation },
-        });
-        let dropped = dropped.unwrap_or_default();
-        self.outgoing.extend(dropped.chunks(MAX_BATCH).map(|names| ToProber::Drop(names.to_vec())));
-        let bundles =
-            bundles.iter().map(|bundle| ToProber::Bundle { id: bundle.id, pem: bundle.pem.clone() });
-        self.outgoing.extend(bundles);
-        self.outgoing.extend(batch_checks(checks));
-        self.outgoing.push_back(ToProber::Commit { generation });
-    }
-
-    fn queue_interval(&mut self, check: CheckId, interval: Duration) {
-        match self.outgoing.back_mut() {
-            Some(ToProber::SetIntervals(paces)) if paces.len() < MAX_BATCH => paces.push((check, interval)),
-            _ => self.outgoing.push_back(ToProber::SetIntervals(vec![(check, interval)])),
-        }
-    }
 }
+
+#[cfg(test)]
+mod tests;
