@@ -56,6 +56,7 @@ pub mod check;
 pub mod message;
 pub mod outcome;
 pub mod regexp;
+pub mod text;
 
 pub use check::{
     Check, CheckId, ConnectMode, HttpCheck, ProbeKind, ProbeTimeout, RejectReason, Schedule, TlsHandshake,

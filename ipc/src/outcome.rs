@@ -8,6 +8,7 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::check::CheckId;
+use crate::text::is_unprintable;
 
 /// Result of one probe.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -196,10 +197,10 @@ impl OutcomeDetail {
     }
 }
 
-/// Makes `text` safe for logs and terminals: replaces control characters, and truncates it to at most `max` bytes.
+/// Makes `text` safe for logs and terminals: replaces control, bidi and invisible characters, and truncates it to at most `max` bytes.
 #[must_use]
 pub fn sanitize(text: &str, max: usize) -> String {
-    let mut sanitized: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    let mut sanitized: String = text.chars().map(|c| if is_unprintable(c) { '?' } else { c }).collect();
     sanitized.truncate(sanitized.floor_char_boundary(max));
     sanitized
 }

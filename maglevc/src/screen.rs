@@ -102,14 +102,14 @@ pub fn of_state(state: &str) -> TextStyle {
     }
 }
 
-/// Escapes control characters in `text`: probed servers wrote some of it.
+/// Escapes characters in `text` that a reader cannot see: probed servers wrote some of it.
 pub fn printable(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(char::is_control) {
+    if !text.contains(is_unprintable) {
         return text.into();
     }
     let mut clean = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() {
+        if is_unprintable(c) {
             // Writing to a string cannot fail.
             let _ = write!(clean, "{}", c.escape_default());
         } else {
@@ -119,9 +119,31 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     clean.into()
 }
 
+/// Returns true for control characters, for those that set the direction of text (bidi), and for those without width.
+/// `maglevd` permits none of them; other servers might.
+fn is_unprintable(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn invisible_characters_are_escaped() {
+        assert_eq!(printable("ok"), "ok");
+        assert_eq!(printable("größer, 磁盘"), "größer, 磁盘");
+        for hidden in ["\x1b[2J", "a\u{202e}b", "a\u{2066}b", "a\u{200b}b", "a\u{feff}b"] {
+            assert!(
+                printable(hidden).is_ascii() && !printable(hidden).contains(is_unprintable),
+                "{hidden:?}"
+            );
+        }
+    }
 
     #[test]
     fn colour_follows_choice_and_terminal() {

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ChildStderr;
 use std::time::Instant;
 
+use maglev_ipc::text::is_unprintable;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// Maximum length of the kept line.
@@ -82,13 +83,13 @@ impl ProberOutput {
 }
 
 /// Extracts the reason from a line: of a record in JSON its message, of text what follows the program's name. The line is a
-/// prober's, so control characters are replaced.
+/// prober's, so control and invisible characters are replaced.
 pub fn reason(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
     let json: Option<serde_json::Value> = serde_json::from_str(&text).ok();
     let message = json.as_ref().and_then(|json| json.get("fields")?.get("message")?.as_str());
     let text = message.unwrap_or(text.strip_prefix("maglevd-prober: ").unwrap_or(&text));
-    text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_LINE).collect()
+    text.trim().chars().map(|c| if is_unprintable(c) { ' ' } else { c }).take(MAX_LINE).collect()
 }
 
 #[cfg(test)]

@@ -223,7 +223,7 @@ pub fn tame(detail: &OutcomeDetail) {
 
 /// Returns true if a text is safe for logs and terminals.
 pub fn shown(text: &str, most: usize) {
-    assert!(text.len() <= most && !text.chars().any(char::is_control), "{text:?}");
+    assert!(text.len() <= most && !text.contains(maglev_ipc::text::is_unprintable), "{text:?}");
 }
 
 /// Validates a set of checks as a prober does.

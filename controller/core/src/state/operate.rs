@@ -6,6 +6,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use maglev_ipc::text::is_unprintable;
+
 use super::frontends::FrontendSlot;
 use super::{Ctx, Output, State};
 use crate::Name;
@@ -54,8 +56,10 @@ impl Requester {
             let most = alloc::format!("reason: at most {MAX_REASON} bytes are allowed");
             return Err(OperateError::Invalid(most));
         }
-        if self.reason.chars().any(char::is_control) {
-            return Err(OperateError::Invalid("reason: control characters are not allowed".into()));
+        if self.reason.contains(is_unprintable) {
+            return Err(OperateError::Invalid(
+                "reason: control and invisible characters are not allowed".into(),
+            ));
         }
         if self.lifetime.is_some_and(|lifetime| !LIFETIMES.contains(&lifetime)) {
             return Err(OperateError::Invalid("lifetime: 1 second to 365 days are allowed".into()));

@@ -87,7 +87,8 @@ async fn rejections_have_code_and_name() {
     let too_long = "x".repeat(201);
     let invalid = [
         (metadata(&too_long, None), "reason: at most 200 bytes are allowed"),
-        (metadata("a\nb", None), "reason: control characters are not allowed"),
+        (metadata("a\nb", None), "reason: control and invisible characters are not allowed"),
+        (metadata("a\u{202e}b", None), "reason: control and invisible characters are not allowed"),
         (metadata("", Some(0)), "lifetime: 1 second to 365 days are allowed"),
         (metadata("", Some(-1)), "lifetime: 1 second to 365 days are allowed"),
         (metadata("", Some(365 * 86_400 + 1)), "lifetime: 1 second to 365 days are allowed"),

@@ -5,6 +5,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use maglev_ipc::text::is_unprintable;
+
 use super::super::file;
 use super::super::{Account, Api, ApiTls, Caller, Role, Rule};
 use super::{Scope, value};
@@ -104,7 +106,7 @@ fn is_account_name(name: &str) -> bool {
     let is_number = name.bytes().all(|b| b.is_ascii_digit());
     (1..=MAX_LENGTH).contains(&name.len())
         && !is_number
-        && !name.contains(|c: char| c.is_control() || c == ':' || c == ',')
+        && !name.contains(|c: char| is_unprintable(c) || c == ':' || c == ',')
 }
 
 /// DNS name as in the certificate.
@@ -112,7 +114,7 @@ fn certificate(scope: &mut Scope<'_>, name: &str, checks_clients: bool) -> Optio
     if !checks_clients {
         return scope.refuse("client certificates are not requested: maglev.api.tls.client-ca is missing");
     }
-    if !(1..=MAX_LENGTH).contains(&name.len()) || name.contains(char::is_control) {
+    if !(1..=MAX_LENGTH).contains(&name.len()) || name.contains(is_unprintable) {
         return scope.refuse(format!("{name:?} is not a name in a certificate"));
     }
     Some(name.to_owned())

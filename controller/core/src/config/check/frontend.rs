@@ -7,6 +7,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+use maglev_ipc::text::is_unprintable;
+
 use super::super::file::{self, Maglev, Protocol};
 use super::super::{Frontend, Pool};
 use super::{Scope, value};
@@ -129,7 +131,7 @@ impl<'a> Frontends<'a> {
 fn description(scope: &mut Scope<'_>, text: Option<&str>) -> Option<String> {
     // A folded scalar (`description: >`) ends with a newline.
     let text = text.unwrap_or_default().trim_end_matches('\n');
-    if text.chars().count() > MAX_DESCRIPTION || text.chars().any(char::is_control) {
+    if text.chars().count() > MAX_DESCRIPTION || text.contains(is_unprintable) {
         return scope.refuse(format!("must be one line of at most {MAX_DESCRIPTION} characters"));
     }
     Some(text.to_owned())
