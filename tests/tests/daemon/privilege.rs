@@ -118,11 +118,6 @@ fn users(process: Pid) -> Vec<u32> {
     value(&status, "Uid").split_whitespace().map(|uid| uid.parse().unwrap()).collect()
 }
 
-/// The kernel gives root the files in /proc of a process that no other of its user may trace.
-fn is_undumpable(process: Pid) -> bool {
-    fs::metadata(format!("/proc/{process}/environ")).unwrap().uid() == 0
-}
-
 #[test]
 fn root_becomes_ordinary_user_that_reloads_and_saves() {
     if skip("root_becomes_ordinary_user_that_reloads_and_saves", &[]) {
