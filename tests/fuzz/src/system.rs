@@ -265,7 +265,7 @@ pub fn within_limits(set: &maglevd_prober::set::ReceivedSet, limits: ProbeLimits
             let request = maglevd_prober::probe::http::HttpRequest::compile(http, &mut RegexpSet::new(1))
                 .expect("it was compiled before");
             let lines = request.bytes.split(|byte| *byte == b'\n').count();
-            assert_eq!(lines, if http.keep_alive.is_some() { 6 } else { 7 }, "nothing is smuggled in");
+            assert_eq!(lines, if http.keep_alive.is_some() { 7 } else { 8 }, "nothing is smuggled in");
         }
     }
     assert!(rate <= f64::from(limits.max_rate) * 1.001, "{rate} probes a second");

@@ -12,7 +12,7 @@ mod tls;
 use std::fmt::Display;
 use std::fs::{self, Permissions};
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -23,7 +23,9 @@ use maglev_lab::servers;
 use maglev_lab::test_dir::TestDir;
 use maglev_proto::v1::GetVersionRequest;
 use maglev_proto::v1::maglev_client::MaglevClient;
+use maglev_sandbox::ServiceUser;
 use nix::sys::signal::Signal;
+use nix::unistd::geteuid;
 use tonic::Status;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
@@ -96,9 +98,13 @@ impl TlsFiles {
     /// Writes the server's certificate and key.
     fn serve(&self, identity: &Identity) {
         self.dir.write("server.pem", &identity.certificate);
-        // maglevd refuses a key that others may read.
-        fs::set_permissions(self.dir.write("server.key", &identity.key), Permissions::from_mode(0o600))
-            .unwrap();
+        // maglevd refuses a key that others may read, and is no longer root when it reloads.
+        let key = self.dir.write("server.key", &identity.key);
+        fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+        if geteuid().is_root() {
+            let user = ServiceUser::controller().map(|user| user.uid.as_raw());
+            chown(&key, user, None).unwrap();
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -56,7 +56,7 @@ fn each_role_may_make_only_its_calls() {
     let fixture = ApiFixture::new(files.api(&rules));
     assert_eq!(calls().len(), 23);
     for role in ROLES {
-        let identity = files.authority.valid(&format!("{role}.example.org"));
+        let identity = files.authority.with_names(&[&format!("{role}.example.org")], "0a");
         fixture.maglevd.wait(async {
             let channel = files.connect(fixture.address, Some(&identity)).await.unwrap();
             for name in calls() {
@@ -72,7 +72,7 @@ fn each_role_may_make_only_its_calls() {
                 let index = rank(role).unwrap();
                 let expected = (rank(role) < rank(takes)).then(|| {
                     format!(
-                        "{name} requires the role {takes}; {role}.example.org (127.0.0.1) has {role}, \
+                        "{name} requires the role {takes}; {role}.example.org (certificate 0a, 127.0.0.1) has {role}, \
                          by maglev.api.roles[{index}]: become root, or add a rule to maglev.api.roles"
                     )
                 });
