@@ -148,7 +148,7 @@ fn certificates_match_name_and_current_ca() {
     );
     assert_eq!(role(authority.certificate(&["other.example.org"])), Some(Role::View));
     assert_eq!(role(before.certificate(&["deploy.example.org"])), Some(Role::View));
-    assert_eq!(policy.grant(&unix(1000, &[]), UnixTime::now()).role, Some(Role::Operate));
+    assert_eq!(policy.grant(&unix(1000, &[]), UnixTime::now()).role, Some(Role::View));
 }
 
 #[test]
