@@ -229,8 +229,7 @@ fn replaced_servers(rng: &mut Rng, model: &ConfigModel, span: Duration, faults: 
 
 /// Withdraws the routes to servers, one by one or together, also over a start of a daemon.
 fn withdrawn_routes(rng: &mut Rng, model: &ConfigModel, span: Duration, faults: &mut TimedFaults) {
-    // Rarely: the oracle knows only in part when another server's answer makes a missing route a failure.
-    if rng.u8(..) > 0 {
+    if rng.bool() {
         return;
     }
     let seconds = Duration::from_secs;

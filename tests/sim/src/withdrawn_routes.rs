@@ -23,30 +23,41 @@ pub struct WithdrawnRoutes {
 /// A server without a route.
 #[derive(Clone, Copy, Debug)]
 struct WithdrawnRoute {
-    /// Probe after whose start an answer is evidence. `maglevd` may count from this one or a later one.
-    since: (Instant, Instant),
+    /// First probe without a route: an answer to a later one may be evidence.
+    first: Instant,
+    /// Probe after whose start an answer is evidence in any case. `maglevd` counts from this one or an earlier one.
+    latest: Option<Instant>,
     /// Number of failures that `maglevd` must have counted.
     failures: u32,
 }
 
 impl WithdrawnRoutes {
-    /// Forgets all evidence: outcomes may be lost.
+    /// Makes all evidence uncertain, as outcomes may be lost with a link. `maglevd` may remember it.
     pub fn reset(&mut self) {
-        self.routes.clear();
+        for route in self.routes.values_mut() {
+            (route.latest, route.failures) = (None, 0);
+        }
     }
 
-    /// Records a probe without a route. Returns true if it may be a failure, and the number of certain ones.
+    /// Records a probe without a route, also one that this host could not send: `maglevd` receives the same outcome.
+    fn record(&mut self, server: usize) -> &mut WithdrawnRoute {
+        let first = Instant::now();
+        self.routes.entry(server).or_insert(WithdrawnRoute { first, latest: None, failures: 0 })
+    }
+
+    /// Records a probe of a server with a withdrawn route. Returns true if it may be a failure, and the number of certain ones.
     fn record_failure(&mut self, server: usize) -> (bool, u32) {
         let now = Instant::now();
-        let route = self.routes.entry(server).or_insert(WithdrawnRoute { since: (now, now), failures: 0 });
-        let (liberal, strict) = route.since;
-        let may_fail = self.answers.iter().any(|(started, _)| *started > liberal);
-        let must_fail =
-            self.answers.iter().any(|(started, arrived)| *started > strict && *arrived + ON_THE_WAY <= now);
-        if must_fail {
+        let mut route = *self.record(server);
+        let latest = *route.latest.get_or_insert(now);
+        let may_fail = self.answers.iter().any(|(started, _)| *started > route.first);
+        let is_evidence =
+            |(started, arrived): &(Instant, Instant)| *started > latest && *arrived + ON_THE_WAY <= now;
+        if self.answers.iter().any(is_evidence) {
             route.failures += 1;
-            route.since.1 = now;
+            route.latest = Some(now);
         }
+        self.routes.insert(server, route);
         (may_fail, route.failures)
     }
 }
@@ -56,16 +67,19 @@ impl SimWorld {
     pub fn record_route(&mut self, server: usize, result: &ProbeResult) {
         let now = Instant::now();
         match result {
-            ProbeResult::Answered(after, _) => {
+            ProbeResult::Answered(after, code) => {
                 let answers = &mut self.withdrawn_routes.answers;
-                answers.push_back((now, now + *after));
+                // A refusal may be a router's.
+                if code.has_answer() {
+                    answers.push_back((now, now + *after));
+                }
                 if answers.len() > 256 {
                     answers.pop_front();
                 }
                 self.withdrawn_routes.routes.remove(&server);
             }
             ProbeResult::Lost => _ = self.withdrawn_routes.routes.remove(&server),
-            ProbeResult::NotSent => {}
+            ProbeResult::NotSent => _ = self.withdrawn_routes.record(server),
             ProbeResult::NoRoute => self.record_missing_route(server),
         }
     }
