@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use maglev_ipc::{CheckId, Outcome, OutcomeCode, VerdictHistory};
 
+use super::route_faults::MissingRoute;
 use super::{Ctx, Output, State};
 use crate::Name;
 use crate::config::Healthcheck;
@@ -30,8 +31,8 @@ pub(super) struct BackendEntry {
     pub sent_interval: Duration,
     /// Its contribution to the detection of mass failures, as counted.
     pub signal: Signal,
-    /// Start of the probe without a route that was its last failure, or of the first one. `None` if its newest probe had one.
-    pub no_route_at: Option<u64>,
+    /// Its probes without a route. `None` if its newest probe had one.
+    pub missing_route: Option<MissingRoute>,
     /// Indices of the frontends that use it.
     pub frontends: Vec<usize>,
 }

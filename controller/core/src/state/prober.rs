@@ -216,7 +216,7 @@ impl State {
         checks.remove(backend.check);
         checks.insert(check, index);
         backend.check = check;
-        backend.no_route_at = None;
+        backend.missing_route = None;
         backend.tracker.reset_sequence();
     }
 }

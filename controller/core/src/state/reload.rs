@@ -218,7 +218,7 @@ impl State {
             sent_check: None,
             sent_interval: core::time::Duration::ZERO,
             signal: Signal::default(),
-            no_route_at: None,
+            missing_route: None,
             frontends: Vec::new(),
         }
     }
