@@ -142,15 +142,38 @@ impl FrontendEntry {
 impl State {
     /// Returns the failover decision for a frontend: for its backends, then for its leaving servers.
     pub(super) fn decision(&self, frontend: &FrontendEntry) -> Decision {
+        self.decision_with(frontend, &frontend.leaving)
+    }
+
+    /// Returns the failover decision for a frontend's backends and these leaving servers.
+    pub(super) fn decision_with(&self, frontend: &FrontendEntry, leaving: &[LeavingServer]) -> Decision {
         let member = |slot: &FrontendSlot| FailoverMember {
             pool: slot.pool,
             health: self.backends[slot.backend].tracker.health(),
             weight: slot.weight,
             keeps_weight: frontend.keeps_weight(slot),
         };
-        let leaving = frontend.leaving.iter().map(LeavingServer::member);
+        let leaving = leaving.iter().map(LeavingServer::member);
         let members: Vec<_> = frontend.slots.iter().map(member).chain(leaving).collect();
         decide(&members, frontend.waits_for_unknown())
+    }
+
+    /// Returns the weights of a frontend's backends in VPP by a decision, in units.
+    pub(super) fn slot_weights(
+        &self,
+        frontend: &FrontendEntry,
+        decision: &Decision,
+        found: Option<&ActualVip>,
+        now: MonoTime,
+    ) -> Vec<u8> {
+        let keeps_weights = self.has_weight_in_vpp(frontend, found);
+        let frozen = frontend.hold.filter(|hold| !hold.follows_health);
+        let weight = |(slot, weight): (&FrontendSlot, &u8)| match frozen {
+            Some(_) if keeps_weights && self.is_holdable(slot) => weight_in_vpp(found, slot),
+            Some(hold) if !keeps_weights && now < hold.not_before => 0,
+            _ => slot.scale.units(*weight),
+        };
+        frontend.slots.iter().zip(&decision.weights).map(weight).collect()
     }
 
     /// Returns the desired state of a frontend's VIP.
@@ -160,26 +183,17 @@ impl State {
         found: Option<&ActualVip>,
         now: MonoTime,
     ) -> DesiredVip {
-        let decision = self.decision(frontend);
-        let health = |slot: &FrontendSlot| self.backends[slot.backend].tracker.health();
-        let has = |slot: &FrontendSlot| {
-            found.and_then(|vip| vip.servers.get(&slot.address)).map_or(0, |s| s.weight)
-        };
-        let keeps_weights = self.has_weight_in_vpp(frontend, found);
-        let frozen = frontend.hold.filter(|hold| !hold.follows_health);
-        let server = |(slot, weight): (&FrontendSlot, &u8)| {
-            let weight = match frozen {
-                Some(_) if keeps_weights && self.is_holdable(slot) => has(slot),
-                Some(hold) if !keeps_weights && now < hold.not_before => 0,
-                _ => slot.scale.units(*weight),
-            };
-            let may_have_flows = has(slot) > 0 || self.inferred.may_have_flows(frontend.vip, slot.address);
-            let flush = weight == 0 && may_have_flows && frontend.flushes(health(slot));
+        let weights = self.slot_weights(frontend, &self.decision(frontend), found, now);
+        let server = |(slot, weight): (&FrontendSlot, u8)| {
+            let has_weight = weight_in_vpp(found, slot) > 0;
+            let may_have_flows = has_weight || self.inferred.may_have_flows(frontend.vip, slot.address);
+            let health = self.backends[slot.backend].tracker.health();
+            let flush = weight == 0 && may_have_flows && frontend.flushes(health);
             (slot.address, DesiredAs { weight, flush })
         };
         let leaving =
             |server: &LeavingServer| (server.address, DesiredAs { weight: server.weight, flush: false });
-        let servers = frontend.slots.iter().zip(&decision.weights).map(server);
+        let servers = frontend.slots.iter().zip(weights).map(server);
         DesiredVip {
             encap: frontend.config.encap,
             src_ip_sticky: frontend.config.src_ip_sticky,
@@ -209,4 +223,8 @@ impl State {
         let vip = self.frontends[index].vip;
         self.sync_vip(vip, ctx);
     }
+}
+
+fn weight_in_vpp(found: Option<&ActualVip>, slot: &FrontendSlot) -> u8 {
+    found.and_then(|vip| vip.servers.get(&slot.address)).map_or(0, |server| server.weight)
 }

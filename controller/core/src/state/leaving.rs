@@ -144,17 +144,12 @@ impl State {
         }
     }
 
-    /// Returns the first pool with a backend that has weight, or would have it without leaving servers.
+    /// Returns the first pool with a backend that would have weight without leaving servers.
     fn first_able_pool(&self, frontend: &FrontendEntry, now: MonoTime) -> usize {
-        let is_able = |slot: &&FrontendSlot| {
-            slot.weight > 0
-                && match self.backends[slot.backend].tracker.health() {
-                    Health::Up => !self.waits_for_min_delay(frontend, now),
-                    Health::Unknown => slot.is_served,
-                    _ => false,
-                }
-        };
-        frontend.slots.iter().filter(is_able).map(|slot| slot.pool).min().unwrap_or(usize::MAX)
+        let found = self.observed.latest().and_then(|actual| actual.vips.get(&frontend.vip));
+        let weights = self.slot_weights(frontend, &self.decision_with(frontend, &[]), found, now);
+        let able = frontend.slots.iter().zip(weights).filter(|(_, weight)| *weight > 0);
+        able.map(|(slot, _)| slot.pool).min().unwrap_or(usize::MAX)
     }
 
     /// Returns the event for which leaving servers are kept.
@@ -162,7 +157,12 @@ impl State {
         if self.waits_for_min_delay(frontend, now) {
             return Some(AwaitedEvent::MinDelay);
         }
-        let able = self.first_able_pool(frontend, now);
+        // A pool that is up may only wait for a verdict about a better one.
+        let is_up = |slot: &&FrontendSlot| {
+            slot.weight > 0 && self.backends[slot.backend].tracker.health() == Health::Up
+        };
+        let up = frontend.slots.iter().filter(is_up).map(|slot| slot.pool).min();
+        let able = self.first_able_pool(frontend, now).min(up.unwrap_or(usize::MAX));
         let is_none_able = able == usize::MAX;
         let is_awaited = |slot: &&FrontendSlot| {
             let health = self.backends[slot.backend].tracker.health();
