@@ -96,7 +96,7 @@ impl State {
 
 /// Returns the bytes that VPP needs while it computes the table of a frontend.
 fn scratch(frontend: &FrontendEntry) -> u64 {
-    let weights: u64 = frontend.slots.iter().map(|slot| u64::from(slot.weight)).sum();
+    let weights: u64 = frontend.slots.iter().map(|slot| u64::from(slot.scale.units(slot.weight))).sum();
     ENTRY * u64::from(frontend.config.created_table_length()) + WEIGHT * weights
 }
 
