@@ -153,13 +153,14 @@ impl ServerFleet {
     /// Returns the result of a probe that starts now.
     pub fn probe(&mut self, check: &Check) -> ProbeResult {
         let now = Instant::now();
+        let server = self.servers.get_mut(&check.target);
+        if server.as_ref().is_some_and(|server| server.no_route_until.is_some()) {
+            return ProbeResult::NoRoute;
+        }
         if now < self.cannot_send_until {
             return ProbeResult::NotSent;
         }
-        let Some(server) = self.servers.get_mut(&check.target) else { return ProbeResult::Lost };
-        if server.no_route_until.is_some() {
-            return ProbeResult::NoRoute;
-        }
+        let Some(server) = server else { return ProbeResult::Lost };
         if server.drop_next > 0 {
             server.drop_next -= 1;
             return ProbeResult::Lost;

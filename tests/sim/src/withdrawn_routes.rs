@@ -29,6 +29,8 @@ struct WithdrawnRoute {
     latest: Option<Instant>,
     /// Number of failures that `maglevd` must have counted.
     failures: u32,
+    /// True if the first probe has not been recorded as a failure: `maglevd` counts it with a later one.
+    is_pending: bool,
 }
 
 impl WithdrawnRoutes {
@@ -42,7 +44,12 @@ impl WithdrawnRoutes {
     /// Records a probe without a route, also one that this host could not send: `maglevd` receives the same outcome.
     fn record(&mut self, server: usize) -> &mut WithdrawnRoute {
         let first = Instant::now();
-        self.routes.entry(server).or_insert(WithdrawnRoute { first, latest: None, failures: 0 })
+        self.routes.entry(server).or_insert(WithdrawnRoute {
+            first,
+            latest: None,
+            failures: 0,
+            is_pending: false,
+        })
     }
 
     /// Records a probe of a server with a withdrawn route. Returns true if it may be a failure, and the number of certain ones.
@@ -57,8 +64,17 @@ impl WithdrawnRoutes {
             route.failures += 1;
             route.latest = Some(now);
         }
+        route.is_pending |= !may_fail;
         self.routes.insert(server, route);
         (may_fail, route.failures)
+    }
+
+    /// Records a probe that this host could not send. Returns true if `maglevd` may count an earlier failure with it.
+    fn record_unsent(&mut self, server: usize) -> bool {
+        let route = *self.record(server);
+        let counts = route.is_pending && self.answers.iter().any(|(started, _)| *started > route.first);
+        self.record(server).is_pending &= !counts;
+        counts
     }
 }
 
@@ -79,7 +95,12 @@ impl SimWorld {
                 self.withdrawn_routes.routes.remove(&server);
             }
             ProbeResult::Lost => _ = self.withdrawn_routes.routes.remove(&server),
-            ProbeResult::NotSent => _ = self.withdrawn_routes.record(server),
+            ProbeResult::NotSent if self.withdrawn_routes.record_unsent(server) => {
+                for backend in self.model.backends_on(server) {
+                    self.oracle.record_probe(backend, OutcomeCode::L4Con);
+                }
+            }
+            ProbeResult::NotSent => {}
             ProbeResult::NoRoute => self.record_missing_route(server),
         }
     }
