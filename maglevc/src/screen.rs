@@ -146,6 +146,12 @@ mod tests {
     }
 
     #[test]
+    fn unprintable_characters_are_those_of_maglevd() {
+        let differs = |c: &char| is_unprintable(*c) != maglev_ipc::text::is_unprintable(*c);
+        assert_eq!(('\0'..=char::MAX).find(differs), None);
+    }
+
+    #[test]
     fn colour_follows_choice_and_terminal() {
         assert_eq!(Screen::new(ColorChoice::Always, false).apply(TextStyle::Good, "up"), "\x1b[32mup\x1b[0m");
         assert_eq!(Screen::new(ColorChoice::Never, true).apply(TextStyle::Good, "up"), "up");
