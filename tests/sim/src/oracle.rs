@@ -1,6 +1,6 @@
 //! The oracle: deviations that are tolerable, and until when. It shares no code with the code under test.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -26,8 +26,8 @@ pub struct Oracle {
     rest_write_until: Instant,
     /// End of the time in which VPP may differ from `maglevd`'s view of it.
     pub differs_until: Instant,
-    /// Per backend: send times and verdicts of its probes.
-    verdicts: Vec<VecDeque<(Instant, bool)>>,
+    /// Per server: send times and verdicts of its probes. A backend takes over those of another with an equal check.
+    verdicts: BTreeMap<usize, VecDeque<(Instant, bool)>>,
     /// Per backend: end of the time in which it loses fewer than `fall` probes.
     loss_tolerated_until: Vec<Instant>,
 }
@@ -41,7 +41,7 @@ impl Oracle {
             rest_wrong_until: from,
             rest_write_until: from,
             differs_until: from,
-            verdicts: vec![VecDeque::new(); model.backends.len()],
+            verdicts: BTreeMap::new(),
             loss_tolerated_until: vec![Instant::now(); model.backends.len()],
         }
     }
@@ -112,9 +112,10 @@ impl Oracle {
         calm
     }
 
-    /// Records a probe and its result.
-    pub fn record_probe(&mut self, backend: usize, code: OutcomeCode) {
-        let (Some(passed), Some(verdicts)) = (code.passed(), self.verdicts.get_mut(backend)) else { return };
+    /// Records a probe of a server and its result.
+    pub fn record_probe(&mut self, server: usize, code: OutcomeCode) {
+        let Some(passed) = code.passed() else { return };
+        let verdicts = self.verdicts.entry(server).or_default();
         verdicts.push_back((Instant::now(), passed));
         if verdicts.len() > 256 {
             verdicts.pop_front();
@@ -129,13 +130,13 @@ impl Oracle {
         let check = &model.checks[model.backends[backend]?];
         let since = Instant::now().checked_sub(MEMORY);
         let recent = |(at, _): &&(Instant, bool)| since.is_none_or(|since| *at >= since);
-        let known = self.verdicts[backend].iter();
+        let mut known = self.verdicts.get(&model.server(backend)).into_iter().flatten();
         let (needed, wanted) = match (transition.from, transition.to) {
             (Health::Up, Health::Down) => (check.fall, false),
             (Health::Down, Health::Up) => (check.rise, true),
             // They may be old: the prober keeps its history.
             (_, to) => {
-                let speaks = known.into_iter().any(|(_, passed)| *passed == (to == Health::Up));
+                let speaks = known.any(|(_, passed)| *passed == (to == Health::Up));
                 return (!speaks).then(|| format!("b{backend} became {to} without a matching probe"));
             }
         };

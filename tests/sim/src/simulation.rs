@@ -139,12 +139,10 @@ impl Simulation {
             let result = world.fleet.probe(check);
             let Some(server) = ConfigModel::server_at(check.target) else { return result };
             world.record_route(server, &result);
-            for backend in world.model.backends_on(server) {
-                match result {
-                    ProbeResult::Answered(_, code) => world.oracle.record_probe(backend, code),
-                    ProbeResult::Lost => world.oracle.record_probe(backend, OutcomeCode::L4Tout),
-                    ProbeResult::NotSent | ProbeResult::NoRoute => {}
-                }
+            match result {
+                ProbeResult::Answered(_, code) => world.oracle.record_probe(server, code),
+                ProbeResult::Lost => world.oracle.record_probe(server, OutcomeCode::L4Tout),
+                ProbeResult::NotSent | ProbeResult::NoRoute => {}
             }
             result
         })

@@ -96,9 +96,7 @@ impl SimWorld {
             }
             ProbeResult::Lost => _ = self.withdrawn_routes.routes.remove(&server),
             ProbeResult::NotSent if self.withdrawn_routes.record_unsent(server) => {
-                for backend in self.model.backends_on(server) {
-                    self.oracle.record_probe(backend, OutcomeCode::L4Con);
-                }
+                self.oracle.record_probe(server, OutcomeCode::L4Con);
             }
             ProbeResult::NotSent => {}
             ProbeResult::NoRoute => self.record_missing_route(server),
@@ -107,10 +105,10 @@ impl SimWorld {
 
     fn record_missing_route(&mut self, server: usize) {
         let (may_fail, failures) = self.withdrawn_routes.record_failure(server);
+        if may_fail {
+            self.oracle.record_probe(server, OutcomeCode::L4Con);
+        }
         for backend in self.model.backends_on(server) {
-            if may_fail {
-                self.oracle.record_probe(backend, OutcomeCode::L4Con);
-            }
             let fall = self.model.backends[backend].map_or(0, |check| self.model.checks[check].fall);
             if failures < fall {
                 self.tolerate_backend(backend, Duration::ZERO);
