@@ -38,6 +38,13 @@ pub(super) struct BackendEntry {
 }
 
 impl BackendEntry {
+    /// Replaces its check. The prober starts over, so what former probes of it have shown is void.
+    pub fn begin_check(&mut self, check: CheckId) {
+        self.check = check;
+        self.missing_route = None;
+        self.tracker.reset_sequence();
+    }
+
     /// Returns the kind of its probes, or `static`.
     pub fn kind(&self) -> &'static str {
         self.healthcheck.as_ref().map_or("static", |(_, healthcheck)| healthcheck.kind())

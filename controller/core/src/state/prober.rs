@@ -215,8 +215,6 @@ impl State {
         let checks = Arc::make_mut(&mut self.prober.checks);
         checks.remove(backend.check);
         checks.insert(check, index);
-        backend.check = check;
-        backend.missing_route = None;
-        backend.tracker.reset_sequence();
+        backend.begin_check(check);
     }
 }

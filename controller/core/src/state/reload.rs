@@ -182,8 +182,7 @@ impl State {
             backend.tracker.health() == initial || initial == Health::Unknown && backend.tracker.is_probed();
         let switched = if stays { None } else { backend.tracker.configure(initial, ctx.now.wall) };
         if change != CheckChange::Nothing || switched.is_some() {
-            backend.check = self.prober.new_check();
-            backend.tracker.reset_sequence();
+            backend.begin_check(self.prober.new_check());
         }
         self.backends.push(backend);
         switched.or(restarted)
