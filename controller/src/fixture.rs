@@ -246,6 +246,7 @@ fn nginx0() -> BackendView {
         rise: 2,
         fall: 3,
         stale: false,
+        hidden: false,
         since: wall(3),
         last: Some(LastOutcome {
             at: wall(629),

@@ -133,6 +133,10 @@ fn event(Event { kind, .. }: &Event) {
             %event, active = true, backend = %name, %fault,
             "backend not observable: only local faults on the prober host, its state is stale"
         ),
+        Kind::LocalFaults(LocalFaultsChange::Hidden { name, fault }) => warn!(
+            %event, active = true, hidden = true, backend = %name, %fault,
+            "backend hidden: only local faults while other backends answer, a failure would go unnoticed"
+        ),
         Kind::LocalFaults(LocalFaultsChange::Cleared) => {
             info!(%event, active = false, "local faults cleared: every backend is observable again");
         }

@@ -247,7 +247,9 @@ fn local_faults_line(faults: &LocalFaultsEvent, screen: Screen) -> String {
     if !faults.active {
         return "prober local faults cleared: every backend is observable again".into();
     }
-    let text = format!("{} has only local faults ({}): its state is stale", faults.name, faults.fault);
+    let meanwhile = if faults.hidden { " while other backends answer" } else { "" };
+    let text =
+        format!("{} has only local faults{meanwhile} ({}): its state is stale", faults.name, faults.fault);
     format!("prober {}", screen.apply(TextStyle::Odd, &printable(&text)))
 }
 
@@ -405,10 +407,17 @@ mod tests {
             stage(MassFailureResult::Confirmed),
             "prober mass failure confirmed: failed backends are down"
         );
-        let (name, fault) = ("nginx0".into(), "out of\u{1b} ports".into());
+        let faulty = |hidden| {
+            let (name, fault) = ("nginx0".into(), "out of\u{1b} ports".into());
+            told(false, Event::LocalFaults(LocalFaultsEvent { active: true, name, fault, hidden }))
+        };
         assert_eq!(
-            told(false, Event::LocalFaults(LocalFaultsEvent { active: true, name, fault })),
+            faulty(false),
             r"prober nginx0 has only local faults (out of\u{1b} ports): its state is stale"
+        );
+        assert_eq!(
+            faulty(true),
+            r"prober nginx0 has only local faults while other backends answer (out of\u{1b} ports): its state is stale"
         );
         assert_eq!(
             told(false, Event::LocalFaults(LocalFaultsEvent::default())),

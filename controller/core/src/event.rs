@@ -200,6 +200,13 @@ pub enum LocalFaultsChange {
         /// The fault.
         fault: OutcomeDetail,
     },
+    /// An unobservable backend had further local faults although other backends of its address family answered.
+    Hidden {
+        /// The backend.
+        name: Name,
+        /// The fault.
+        fault: OutcomeDetail,
+    },
     /// No backend is unobservable any more.
     Cleared,
 }

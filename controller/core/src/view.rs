@@ -58,6 +58,8 @@ pub struct BackendView {
     /// True if there has been no verdict since the prober was lost or rejected its check, or only local faults for too
     /// long.
     pub stale: bool,
+    /// True if only local faults arrive about it, for too long, while other backends of its address family answer.
+    pub hidden: bool,
     /// Time of the last change of health.
     pub since: WallTime,
     /// Its newest outcome.

@@ -358,8 +358,9 @@ fn mass_failure(stage: &MassFailureResult) -> v1::MassFailureEvent {
 
 fn local_faults(change: &LocalFaultsChange) -> v1::LocalFaultsEvent {
     match change {
-        LocalFaultsChange::Unobserved { name, fault } => {
-            v1::LocalFaultsEvent { active: true, name: name.to_string(), fault: fault.to_string() }
+        LocalFaultsChange::Unobserved { name, fault } | LocalFaultsChange::Hidden { name, fault } => {
+            let hidden = matches!(change, LocalFaultsChange::Hidden { .. });
+            v1::LocalFaultsEvent { active: true, name: name.to_string(), fault: fault.to_string(), hidden }
         }
         LocalFaultsChange::Cleared => v1::LocalFaultsEvent::default(),
     }

@@ -203,7 +203,7 @@ impl Metrics {
             Kind::Operator(audit) => self.operators.audit(audit),
             Kind::Backend { .. }
             | Kind::Frontend { .. }
-            | Kind::LocalFaults(LocalFaultsChange::Cleared)
+            | Kind::LocalFaults(LocalFaultsChange::Hidden { .. } | LocalFaultsChange::Cleared)
             | Kind::Prober { .. }
             | Kind::CheckRejected { .. }
             | Kind::Vpp { .. }

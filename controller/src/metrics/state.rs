@@ -53,6 +53,14 @@ fn backends(view: &View, text: &mut TextEncoder) {
     for backend in &view.backends {
         family.sample(&[("backend", &backend.name)], u8::from(backend.stale));
     }
+    let mut family = text.family(
+        "maglev_backend_hidden",
+        FamilyType::Gauge,
+        "1 if a backend's probes have ended only in local faults for too long while others answer, else 0.",
+    );
+    for backend in &view.backends {
+        family.sample(&[("backend", &backend.name)], u8::from(backend.hidden));
+    }
     let mut family =
         text.family("maglev_backend_enabled", FamilyType::Gauge, "0 if a backend is disabled, else 1.");
     for backend in &view.backends {

@@ -45,6 +45,7 @@ fn gauges_match_the_view() {
         "maglev_backend_health{backend=\"nginx0\"} 4",
         "maglev_backend_enabled{backend=\"sorry\"} 1",
         "maglev_backend_stale{backend=\"nginx0\"} 0",
+        "maglev_backend_hidden{backend=\"nginx0\"} 0",
         "maglev_frontend_pool_backend_weight{frontend=\"web\",pool=\"fallback\",backend=\"sorry\"} 10",
         "maglev_frontend_pool_backend_effective_weight{frontend=\"web\",pool=\"fallback\",backend=\"sorry\"} 0",
         "maglev_backend_certificate_expiry_timestamp_seconds{backend=\"nginx0\",address=\"2001:db8:1::10\"} 1796212800",

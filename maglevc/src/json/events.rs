@@ -62,7 +62,12 @@ fn mass_failure_event(failure: &MassFailureEvent) -> Value {
 }
 
 fn local_faults_event(faults: &LocalFaultsEvent) -> Value {
-    json!({ "active": faults.active, "name": given(&faults.name), "fault": given(&faults.fault) })
+    json!({
+        "active": faults.active,
+        "name": given(&faults.name),
+        "fault": given(&faults.fault),
+        "hidden": faults.hidden,
+    })
 }
 
 fn sync_event(sync: &SyncEvent) -> Value {

@@ -2,6 +2,10 @@
 
 use core::time::Duration;
 
+/// Number of local faults of an unobserved backend with an answer of another backend before each that make it hidden. One may
+/// be in flight when a fault of the whole host ends.
+const EVIDENCE: u8 = 2;
+
 /// Freshness of one backend's state. Health itself never changes by it.
 ///
 /// ```text
@@ -12,6 +16,9 @@ use core::time::Duration;
 ///      │  local fault                             │ local fault
 ///      ▼                                          ▼
 ///   only local faults ── for `fall` intervals ──► unobserved (also stale)
+///                                                  │ local faults, with an answer of another backend before each
+///                                                  ▼
+///                                                hidden (also stale)
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Freshness {
@@ -19,19 +26,27 @@ pub(super) struct Freshness {
     stale: bool,
     /// Start of the first probe since the last verdict that ended in a local fault.
     local_faults_since: Option<u64>,
-    /// True if local faults were the only outcomes for too long.
-    unobserved: bool,
+    /// Start of the probe after which an answer of another backend is evidence, if local faults were the only outcomes for too
+    /// long.
+    unobserved_since: Option<u64>,
+    /// Number of local faults since then with such an answer before each, up to [`EVIDENCE`].
+    evidence: u8,
 }
 
 impl Freshness {
     /// Reports whether the state is out of date, for either reason.
     pub const fn is_stale(self) -> bool {
-        self.stale || self.unobserved
+        self.stale || self.is_unobserved()
     }
 
     /// Reports whether local faults were the only outcomes for too long.
     pub const fn is_unobserved(self) -> bool {
-        self.unobserved
+        self.unobserved_since.is_some()
+    }
+
+    /// Reports whether it is unobserved although other backends answer.
+    pub const fn is_hidden(self) -> bool {
+        self.evidence == EVIDENCE
     }
 
     /// Reports whether each outcome since the last verdict was a local fault.
@@ -59,7 +74,18 @@ impl Freshness {
     /// `started`.
     pub fn mark_unobserved_after(&mut self, bound: Duration, started: u64) {
         let since = self.local_faults_since.unwrap_or(started);
-        self.unobserved |= Duration::from_nanos(started.saturating_sub(since)) >= bound;
+        if Duration::from_nanos(started.saturating_sub(since)) >= bound {
+            self.unobserved_since.get_or_insert(started);
+        }
+    }
+
+    /// Counts a further local fault of an unobserved backend, of a probe that started at `started`. The newest probe with an
+    /// answer of another backend started at `answered`.
+    pub fn count_evidence(&mut self, answered: u64, started: u64) {
+        if !self.is_hidden() && self.unobserved_since.is_some_and(|since| started.min(answered) > since) {
+            self.unobserved_since = Some(started);
+            self.evidence += 1;
+        }
     }
 
     /// Sets whether the state is stale because no outcome will arrive for a while.
@@ -71,6 +97,7 @@ impl Freshness {
     /// Discards earlier local faults.
     pub const fn clear_faults(&mut self) {
         self.local_faults_since = None;
-        self.unobserved = false;
+        self.unobserved_since = None;
+        self.evidence = 0;
     }
 }

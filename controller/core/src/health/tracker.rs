@@ -105,6 +105,12 @@ impl Tracker {
         self.freshness.is_unobserved()
     }
 
+    /// Reports whether the backend is [unobserved](Self::is_unobserved) although other backends answer.
+    #[must_use]
+    pub const fn is_hidden(&self) -> bool {
+        self.freshness.is_hidden()
+    }
+
     /// Returns the start of the first failure since the last pass, in nanoseconds of `CLOCK_MONOTONIC`. A backend that
     /// went down since is still failing.
     #[must_use]
@@ -261,6 +267,12 @@ impl Tracker {
     /// `bound`.
     pub fn mark_unobserved_after(&mut self, bound: Duration, outcome: &Outcome) {
         self.freshness.mark_unobserved_after(bound, outcome.started);
+    }
+
+    /// Counts `outcome`, a local fault of an unobserved backend. Enough of them make it [hidden](Self::is_hidden). The newest
+    /// probe with an answer of another backend started at `answered`.
+    pub fn count_evidence(&mut self, answered: u64, outcome: &Outcome) {
+        self.freshness.count_evidence(answered, outcome.started);
     }
 
     /// Takes a backend with a deferred DOWN transition down. An operator may have taken it out meanwhile: then nothing

@@ -2,6 +2,10 @@
 //!
 //! They are no verdict, so health stays. But a backend without a verdict for as long as `fall` failures take is unobserved,
 //! and its health stale. One event reports the first unobserved backend, another the end of the last.
+//!
+//! A fault of this host concerns all its probes, or those of one kind. But a stranger may cause faults, too: if an unobserved
+//! backend has two more, each after an answer of another, it is hidden, and an event reports each such backend. No traffic
+//! moves: weight that follows local faults would be the stranger's to take.
 
 use maglev_ipc::Outcome;
 
@@ -34,13 +38,21 @@ impl State {
     pub(super) fn on_local_fault(&mut self, index: usize, outcome: &Outcome, ctx: &mut Ctx) {
         let backend = &mut self.backends[index];
         let Some((_, healthcheck)) = &backend.healthcheck else { return };
-        if backend.tracker.is_unobserved() {
+        let tracker = &mut backend.tracker;
+        let (name, fault) = (|| backend.name.clone(), || outcome.detail.clone());
+        if tracker.is_hidden() {
             return;
         }
-        backend.tracker.mark_unobserved_after(healthcheck.interval * healthcheck.fall, outcome);
-        if backend.tracker.is_unobserved() && self.local_faults.add() {
-            let (name, fault) = (self.backends[index].name.clone(), outcome.detail.clone());
-            ctx.event(Kind::LocalFaults(LocalFaultsChange::Unobserved { name, fault }));
+        if tracker.is_unobserved() {
+            tracker.count_evidence(self.route_evidence.answered(backend.address.is_ipv6()), outcome);
+            if tracker.is_hidden() {
+                ctx.event(Kind::LocalFaults(LocalFaultsChange::Hidden { name: name(), fault: fault() }));
+            }
+            return;
+        }
+        tracker.mark_unobserved_after(healthcheck.interval * healthcheck.fall, outcome);
+        if tracker.is_unobserved() && self.local_faults.add() {
+            ctx.event(Kind::LocalFaults(LocalFaultsChange::Unobserved { name: name(), fault: fault() }));
         }
     }
 

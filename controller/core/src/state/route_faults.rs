@@ -26,6 +26,13 @@ pub(super) struct MissingRoute {
     latest: u64,
 }
 
+impl RouteEvidence {
+    /// Returns the start of the newest probe with an answer from a backend of that family; 0 for none.
+    pub(super) const fn answered(&self, is_ipv6: bool) -> u64 {
+        self.answered[is_ipv6 as usize]
+    }
+}
+
 impl State {
     /// Returns the outcome as a failure of the backend, if it has no route, and another backend has answered a probe that
     /// started after the first outcome without a route, or after the last such failure. So each failure needs evidence of its

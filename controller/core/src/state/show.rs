@@ -21,6 +21,7 @@ struct FrontendWarnings {
     vpp_disconnected: Option<String>,
     prober_disconnected: Option<String>,
     stale: Option<String>,
+    hidden: Option<String>,
     leaving: Option<String>,
     conf_rejected: Option<String>,
     vip_conflict: Option<String>,
@@ -167,6 +168,7 @@ impl State {
             prober_disconnected: prober_disconnected
                 .then(|| "the prober is not connected: health stays as it was".into()),
             stale: self.stale_warning(frontend),
+            hidden: self.hidden_warning(frontend),
             leaving: None,
             conf_rejected: self
                 .heap
@@ -190,6 +192,7 @@ impl FrontendWarnings {
             self.vpp_disconnected,
             self.prober_disconnected,
             self.stale,
+            self.hidden,
             self.leaving,
             self.conf_rejected,
             self.vip_conflict,
@@ -237,6 +240,7 @@ fn backend_view(backend: &BackendEntry) -> BackendView {
         rise: tracker.thresholds().rise,
         fall: tracker.thresholds().fall,
         stale: tracker.is_stale(),
+        hidden: tracker.is_hidden(),
         since: tracker.since(),
         last: tracker.last().cloned(),
         probes: backend.probes,

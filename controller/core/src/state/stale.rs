@@ -16,8 +16,22 @@ impl State {
 
     /// Returns the warning about a frontend's stale backends.
     pub(super) fn stale_warning(&self, frontend: &FrontendEntry) -> Option<String> {
-        let stale = frontend.slots.iter().filter(|slot| self.is_stale_slot(slot));
-        let names = list(stale.map(|slot| &self.backends[slot.backend].name));
+        let names = self.names_of(frontend, |slot| self.is_stale_slot(slot));
         (!names.is_empty()).then(|| format!("no verdict arrives about {names}: the health shown is stale"))
+    }
+
+    /// Returns the warning about a frontend's hidden backends.
+    pub(super) fn hidden_warning(&self, frontend: &FrontendEntry) -> Option<String> {
+        let names = self.names_of(frontend, |slot| self.backends[slot.backend].tracker.is_hidden());
+        (!names.is_empty()).then(|| {
+            format!(
+                "local faults hide {names} alone, while other backends answer: a failure would go unnoticed"
+            )
+        })
+    }
+
+    fn names_of(&self, frontend: &FrontendEntry, is_meant: impl Fn(&FrontendSlot) -> bool) -> String {
+        let slots = frontend.slots.iter().filter(|slot| is_meant(slot));
+        list(slots.map(|slot| &self.backends[slot.backend].name))
     }
 }

@@ -45,6 +45,7 @@ pub fn event_text(kind: &Kind) -> String {
         Kind::LocalFaults(LocalFaultsChange::Unobserved { name, fault }) => {
             format!("{name} unobserved ({fault})")
         }
+        Kind::LocalFaults(LocalFaultsChange::Hidden { name, fault }) => format!("{name} hidden ({fault})"),
         Kind::LocalFaults(LocalFaultsChange::Cleared) => "local faults cleared".into(),
         Kind::CheckRejected { name, reason } => format!("prober rejects {name}: {reason}"),
         Kind::Vpp { connected } => format!("vpp {}", there(*connected)),

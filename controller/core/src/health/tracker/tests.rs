@@ -422,3 +422,36 @@ fn local_faults_only_marks_backend_stale() {
         }
     }
 }
+
+/// Each case has local faults of a backend that is unobserved since 110, each with the start of the last answer of another.
+#[test]
+fn later_local_faults_hide_backend_while_others_answer() {
+    let at = |seq, code, started| Outcome { started, ..outcome(seq, code) };
+    for (faults, hidden) in [
+        ([(120, 0), (130, 0)], false),
+        ([(120, 110), (130, 110)], false),
+        // It was reported twice.
+        ([(110, 111), (120, 130)], false),
+        ([(120, 111), (120, 130)], false),
+        // One answer is evidence once.
+        ([(120, 115), (130, 115)], false),
+        ([(120, 115), (130, 125)], true),
+        ([(120, 125), (130, 135)], true),
+    ] {
+        let mut tracker = tracker(Health::Up, 3);
+        for (seq, started) in [(1, 100), (2, 109), (3, 110)] {
+            let outcome = at(seq, OutcomeCode::Local, started);
+            tracker.record_outcome(&outcome, false, AT);
+            tracker.count_evidence(200, &outcome);
+            tracker.mark_unobserved_after(Duration::from_nanos(10), &outcome);
+        }
+        for (started, answered) in faults {
+            assert!(!tracker.is_hidden(), "{faults:?}");
+            tracker.count_evidence(answered, &at(4, OutcomeCode::Local, started));
+        }
+        assert_eq!((tracker.is_unobserved(), tracker.is_hidden()), (true, hidden), "{faults:?}");
+        assert_eq!(tracker.health(), Health::Up);
+        tracker.record_outcome(&at(5, OutcomeCode::L4Tout, 140), false, AT);
+        assert!(!tracker.is_hidden() && !tracker.is_stale(), "a failure is a verdict");
+    }
+}

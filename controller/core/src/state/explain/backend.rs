@@ -43,10 +43,9 @@ impl<'a> Explanation<'a> {
                     None => self.add(Topic::Probes, schedule(tracker, name, healthcheck)),
                 }
                 if tracker.is_unobserved() {
-                    self.add(
-                        Topic::Prober,
-                        "only local faults of the prober's host arrive: its state is stale",
-                    );
+                    let only = "only local faults of the prober's host arrive";
+                    let hidden = if tracker.is_hidden() { ", while other backends answer" } else { "" };
+                    self.add(Topic::Prober, format!("{only}{hidden}: its state is stale"));
                 } else if tracker.is_stale() && self.state.prober.connected && !self.is_rejected(backend) {
                     let stale = "the prober was lost or rejected its check, and no verdict has arrived since";
                     self.add(Topic::Prober, stale);
