@@ -10,7 +10,10 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use maglev_lab::PATIENCE;
 use maglev_lab::dataplane::Vpp;
+use maglev_lab::packets::until;
+use maglev_vpp::stats::{self, MAIN_HEAP, WORKERS};
 use nix::sys::socket::{
     AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, connect, recvmsg, socket,
 };
@@ -96,4 +99,20 @@ fn heartbeat_stops_when_vpp_hangs() {
     let before = beats();
     std::thread::sleep(Duration::from_millis(1500));
     assert_eq!(beats(), before);
+}
+
+#[test]
+fn stats_segment_reports_heap_and_workers() {
+    let vpp = Vpp::start().unwrap();
+    let mut segment = stats::StatsSegment::open(&vpp.stats_socket(), PATIENCE).unwrap();
+    let mut heap = || {
+        let gauges = segment.read(|now| now.simple(MAIN_HEAP, &[0, 1, 2].into())).unwrap();
+        gauges.filter(|gauges| gauges[&0] > 0)
+    };
+    // A real VPP computes them some seconds after its start.
+    until(|| heap().is_some(), || "no heap".into());
+    let gauges = heap().unwrap();
+    assert!(gauges[&0] >= 512 << 20, "{gauges:?}");
+    assert!(gauges[&2] > 0 && gauges[&1] + gauges[&2] == gauges[&0], "{gauges:?}");
+    assert_eq!(segment.read(|now| now.scalar(WORKERS)).unwrap(), Some(0));
 }

@@ -8,7 +8,7 @@ use maglev_lab::vpp_observer::host;
 use maglev_proto::v1::BackendState;
 use maglev_proto::v1::watch_events_response::Event;
 use maglev_vpp::message::{LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbEncapType, Vip};
-use maglev_vppsim::{InjectedFaults, ReplyCorruption};
+use maglev_vppsim::{HeapSize, InjectedFaults, ReplyCorruption};
 
 use crate::{BACKENDS, VIP, WebFixture, frontend, web_vip};
 
@@ -188,4 +188,37 @@ fn external_changes_are_reverted_by_sync() {
         .observer()
         .client(async |client| client.request(&LbAddDelVipV2::delete(web_vip())).await.unwrap());
     fixture.observer().until([(VIP, right)]);
+}
+
+#[test]
+fn tables_beyond_vpp_heap_are_not_sent() {
+    let fixture = WebFixture::new();
+    let Some(sim) = fixture.sim_or_skip("tables_beyond_vpp_heap_are_not_sent") else { return };
+    sim.set_faults(|faults| faults.heap = Some(HeapSize { total: 64 << 20, free: 32 << 20 }));
+    let maglevd = fixture.settled();
+    let written = fixture.observer().writes();
+    let mut config = fixture.config();
+    for (buckets, figures) in [
+        (1 << 19, "VPP's heap has 32 MiB free and the tables need 33 MiB more"),
+        (1 << 20, "VPP's heap has 64 MiB and the tables need 65 MiB"),
+    ] {
+        config.lb = format!("sticky-buckets-per-core: {buckets}");
+        fixture.dir.write("maglev.yaml", config.to_string());
+        for command in ["check", "reload"] {
+            let refused = maglevd.maglevc(&["config", command]);
+            let text = String::from_utf8_lossy(&refused.stdout);
+            assert!(!refused.status.success() && text.contains(figures), "{text}");
+        }
+    }
+    assert_eq!(fixture.observer().writes(), written);
+    // A start with the file creates nothing in an empty VPP.
+    drop(maglevd);
+    sim.restart().unwrap();
+    sim.clear_calls();
+    let maglevd = fixture.setup(&config).start();
+    let warnings = || maglevd.frontend("web").warnings;
+    let is_refused =
+        |warning: &String| warning.starts_with("nothing is created in VPP: VPP's heap has 64 MiB");
+    until(|| warnings().iter().any(is_refused), || format!("{:?}", warnings()));
+    assert_eq!(fixture.observer().writes(), Vec::<String>::new());
 }

@@ -25,10 +25,28 @@ pub struct InjectedFaults {
     pub stats_always_changing: bool,
     /// Size in bytes to which the stats segment is truncated.
     pub stats_size: Option<u64>,
+    /// Another size of VPP's main heap.
+    pub heap: Option<HeapSize>,
     /// Version that VPP reports.
     pub version: Option<String>,
     /// Corruption of the next reply.
     pub corrupt_reply: Option<ReplyCorruption>,
+}
+
+/// Size of VPP's main heap, and its free part, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct HeapSize {
+    /// The whole heap.
+    pub total: u64,
+    /// Its free part.
+    pub free: u64,
+}
+
+impl Default for HeapSize {
+    /// Returns the size that VPP has by default.
+    fn default() -> Self {
+        Self { total: 1 << 30, free: (1 << 30) - (32 << 20) }
+    }
 }
 
 /// A rejection of requests.

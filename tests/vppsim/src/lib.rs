@@ -7,7 +7,7 @@
 //! * The lb plugin's keys, checks and error numbers, its removed servers and their collection, slots, the order of dumps,
 //!   bucket counts, and stale values in its replies.
 //! * Route lookups for VIPs, servers, interface addresses and subnets; interfaces; `show version` and `show lb ...`.
-//! * A stats segment with the boot time, the heartbeat, and the counters of VIPs and routes.
+//! * A stats segment with the boot time, the heartbeat, the workers, the heap, and the counters of VIPs and routes.
 //! * A request beyond the bounds of `maglev-vpp` ends the simulator, and fails the test.
 //!
 //! It differs from VPP in these points:
@@ -20,7 +20,7 @@
 //! * After many VIPs with ports were added and deleted, VPP may answer a successful deletion with -6. The simulator answers 0.
 //! * Stats indexes of routes are stable, but differ from VPP's.
 //! * The stats segment has counters of one thread. It is updated when a client connects, when a test counts traffic, and once a
-//!   second; VPP updates it at once. A removed route's counters are 0. VPP keeps them until another route reuses the index.
+//!   second; VPP updates it at once, but its heap some seconds later. Here tables take no part of the heap. A removed route's counters are 0. VPP keeps them until another route reuses the index.
 
 pub mod cli;
 mod collection;
@@ -47,7 +47,7 @@ use std::time::{Duration, Instant};
 use maglev_vpp::message::{Prefix, Vip};
 use maglev_vpp::stats::CombinedCounter;
 
-pub use faults::{InjectedFaults, ReplyCorruption, RequestRejection};
+pub use faults::{HeapSize, InjectedFaults, ReplyCorruption, RequestRejection};
 pub use process::RecordedCall;
 pub use segment::STATS_SEGMENT;
 pub use state::PacketOutcome;

@@ -1,18 +1,19 @@
 //! The stats segment: a memory file in the layout of VPP's stats segment, version 2.
 //!
-//! Its entries are the heartbeat, the boot time, and the counters of the plugin and of its routes, of one thread.
+//! Its entries are the heartbeat, the boot time, the number of workers, the gauges of the heap, and the counters of the plugin
+//! and of its routes, of one thread.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
 use maglev_vpp::stats::{
-    BOOT_TIME, CombinedCounter, FIRST_PACKETS, NEXT_PACKETS, NO_SERVER_PACKETS, ROUTE_TO, ROUTE_VIA,
-    UNTRACKED_PACKETS,
+    BOOT_TIME, CombinedCounter, FIRST_PACKETS, MAIN_HEAP, NEXT_PACKETS, NO_SERVER_PACKETS, ROUTE_TO,
+    ROUTE_VIA, UNTRACKED_PACKETS, WORKERS,
 };
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use super::faults::InjectedFaults;
+use super::faults::{HeapSize, InjectedFaults};
 use super::plugin::LbPlugin;
 
 /// Name of the file in `/proc/PID/fd`.
@@ -27,6 +28,7 @@ const ENTRY: usize = 144;
 const SCALAR: u32 = 1;
 const SIMPLE: u32 = 2;
 const COMBINED: u32 = 3;
+const GAUGE: u32 = 9;
 const HEARTBEAT: &str = "/sys/heartbeat";
 const VERSION: u64 = 2;
 
@@ -57,6 +59,11 @@ impl StatsSegment {
         let mut image = SegmentImage { bytes: vec![0; VECTORS + self.relocations * 64], entries: 0 };
         image.scalar(BOOT_TIME, self.boot_time);
         image.scalar(HEARTBEAT, self.heartbeats);
+        image.entry(GAUGE, 0, WORKERS);
+        let HeapSize { total, free } = faults.heap.unwrap_or_default();
+        let used = total - free.min(total);
+        // The others are the mapped, allocated and releasable bytes, and the number of free chunks.
+        image.simple(MAIN_HEAP, [total, used, free, 0, total, 1, free].into_iter());
         let [to, via] = plugin.fib.counters();
         let vips: Vec<[u64; 4]> = plugin.vips.all().map(|vip| vip.packets).collect();
         image.combined(ROUTE_TO, &to);
