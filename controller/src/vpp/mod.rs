@@ -24,25 +24,18 @@ use crate::published::{TrafficCounters, VppReading};
 use crate::retry::RetryState;
 
 mod calls;
+mod reconnect;
 mod traffic;
 
 pub use traffic::IndexChange;
 
+use reconnect::ReconnectState;
 use traffic::TrafficReader;
 
 /// Client name shown in VPP.
 pub const CLIENT_NAME: &str = "vpp-maglev";
 /// Interval of pings.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Duration of a session that is worth noting if several in a row are shorter.
-const SHORT_SESSION: Duration = Duration::from_secs(30);
-
-/// Number of short sessions in a row that make VPP unstable.
-const MANY_SESSIONS: u32 = 3;
-
-/// Pause before the next connection to an unstable VPP.
-const UNSTABLE_PAUSE: Duration = Duration::from_secs(5);
 
 /// Maximum time to receive VPP's stats segment.
 const STATS_TIMEOUT: Duration = Duration::from_secs(3);
@@ -105,24 +98,20 @@ type PendingCall = BoxFuture<'static, Result<Option<Input>, Error>>;
 impl<R: ConnectVpp> VppLink<R> {
     /// Connects and serves VPP until the driver ends.
     pub async fn run(mut self) {
-        let (mut retry, mut short_sessions) = (RetryState::default(), 0);
+        let mut reconnect = ReconnectState::default();
         while !self.inputs.is_closed() {
             match self.connect().await {
                 Ok((client, info)) => {
-                    retry.reset();
                     info!(event = %"vpp", version = %info.version, pid = info.pid, "VPP connected");
                     let began = Instant::now();
                     self.session(client, info).await;
-                    short_sessions = if began.elapsed() < SHORT_SESSION { short_sessions + 1 } else { 0 };
+                    if let Some(times) = reconnect.ended(began.elapsed()) {
+                        error!(event = %"vpp", times, "VPP ends, or hangs up, soon after each connection: see its own log; its heap may be too small");
+                    }
                 }
-                Err(error) => self.log_failure(&mut retry, &error).await,
+                Err(error) => self.log_failure(&mut reconnect.retry, &error).await,
             }
-            let mut pause = retry.pause();
-            if short_sessions >= MANY_SESSIONS {
-                error!(event = %"vpp", times = short_sessions, "VPP ends, or hangs up, soon after each connection: see its own log; its heap may be too small");
-                pause = pause.max(UNSTABLE_PAUSE);
-            }
-            self.discard_until(sleep(pause)).await;
+            self.discard_until(sleep(reconnect.pause())).await;
         }
     }
 
