@@ -1,12 +1,12 @@
 //! Command line. Each flag has an environment variable, and takes precedence over it.
 
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{Parser, ValueEnum};
+use clap::{CommandFactory, Parser, ValueEnum};
 
 use crate::listen::ListenAddresses;
 use crate::log::{LineFormat, LogFilter};
@@ -106,6 +106,26 @@ pub const DEFAULT_GRPC_SOCKET: &str = "/run/vpp-maglev/maglevd.sock";
 const DEFAULT_PROBER_SOCKET: &str = "/run/vpp-maglev/prober.sock";
 
 impl Flags {
+    /// Parses a command line, in which Go's notation of flags is accepted too: `-config FILE`, `-reflection=false`.
+    ///
+    /// # Errors
+    /// The command line is invalid, or asks for the help or the version.
+    pub fn from_arguments(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        command.build();
+        let is_flag = |name: &str| command.get_arguments().any(|flag| flag.get_long() == Some(name));
+        let double_dash = |argument: OsString| {
+            let option = argument.to_str().and_then(|text| text.strip_prefix('-'));
+            match option.filter(|text| text.split('=').next().is_some_and(is_flag)) {
+                // Go's flags that are true or false have no further argument.
+                Some("reflection") => "--reflection=true".into(),
+                Some(text) => format!("--{text}").into(),
+                None => argument,
+            }
+        };
+        Self::try_parse_from(arguments.into_iter().map(double_dash))
+    }
+
     /// Reports whether VPP is to be programmed.
     #[must_use]
     pub fn uses_vpp(&self) -> bool {
@@ -194,13 +214,34 @@ fn path_or_off() -> impl TypedValueParser<Value = PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn command_line_is_consistent() {
         Flags::command().debug_assert();
+    }
+
+    fn parse(arguments: &[&str]) -> Result<Flags, clap::Error> {
+        Flags::from_arguments(["maglevd"].iter().chain(arguments).map(OsString::from))
+    }
+
+    #[test]
+    fn single_dash_of_go_is_accepted() {
+        let flags = parse(&["-config", "a.yaml", "-grpc-addr=:9090", "-reflection=false", "-check"]).unwrap();
+        assert_eq!((flags.config, flags.reflection, flags.check), ("a.yaml".into(), false, true));
+        assert_eq!(flags.grpc_addr, ":9090".parse().unwrap());
+        assert!(parse(&["-reflection", "-log-level", "debug"]).unwrap().reflection);
+        let flags = parse(&["--config=b.yaml", "--reflection", "false"]).unwrap();
+        assert_eq!((flags.config, flags.reflection), ("b.yaml".into(), false));
+    }
+
+    #[test]
+    fn single_dash_without_such_flag_is_refused() {
+        for wrong in ["-confg", "-c", "-", "-=x", "---check"] {
+            assert!(parse(&[wrong]).is_err(), "{wrong}");
+        }
+        assert_eq!(parse(&["-V"]).unwrap_err().kind(), clap::error::ErrorKind::DisplayVersion);
+        assert_eq!(parse(&["-help"]).unwrap_err().kind(), clap::error::ErrorKind::DisplayHelp);
     }
 
     #[test]

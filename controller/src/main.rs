@@ -2,16 +2,15 @@
 //!
 //! `maglev_core` decides; the modules here connect it to the system.
 
+use std::env;
 use std::path::Path;
 use std::process::ExitCode;
-
-use clap::Parser;
 
 use maglevd::flags::Flags;
 use maglevd::{config, daemon, spawner};
 
 fn main() -> ExitCode {
-    let flags = match Flags::try_parse() {
+    let flags = match Flags::from_arguments(env::args_os()) {
         Ok(flags) => flags,
         Err(error) => {
             // A closed standard output must not change the exit code.
