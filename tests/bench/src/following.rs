@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::ensure;
-use maglev_core::maglev::table_length;
+use maglev_core::maglev::{MIN_TABLE, table_length};
 use maglev_ipc::OutcomeCode;
 use maglev_vpp::message::{LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbAsV2Dump, LbEncapType, Prefix, Vip};
 use maglev_vpp::{ClientOptions, Error, VppClient};
@@ -25,14 +25,10 @@ use maglev_lab::dataplane::{RealVpp, Vpp};
 use maglev_lab::maglevd::{Maglevd, MaglevdSetup};
 use maglev_lab::many_frontends::ManyFrontends;
 use maglev_lab::packets::until;
-use maglev_lab::process::Process;
 use maglev_lab::scripted_prober::ScriptedProber;
 use maglev_lab::test_dir::TestDir;
 use maglev_vppsim::{RecordedCall, VppSimulator};
 
-/// Log texts of `maglevd` for a connection and for each VIP.
-const CONNECTED: &str = "VPP connected";
-const CHANGED: &str = "VIP changed in VPP";
 const SET_WEIGHT: &str = "lb_as_set_weight";
 /// Weight in VPP of a server with the default weight.
 const FULL_WEIGHT: u8 = 20;
@@ -58,9 +54,13 @@ pub fn run(bench: &mut Bench) -> anyhow::Result<Part> {
     let backends = *bench.options.sizes.iter().max().unwrap_or(&10_000);
     let frontends = ManyFrontends { frontends: (backends / 10).min(1000) as u16, backends: 10 };
     flap_all(frontends, &mut part)?;
-    fill_vpp(frontends, &Vpp::simulated, "a simulated VPP", &mut part)?;
+    let default = table_length(frontends.backends.into(), None);
+    fill_vpp((frontends, default), &Vpp::simulated, "a simulated VPP", &mut part)?;
     if let Some(binary) = RealVpp::binary() {
-        fill_vpp(frontends, &|| Vpp::real(&binary), "VPP", &mut part)?;
+        for length in [MIN_TABLE, default] {
+            let what = format!("VPP, tables of {length}");
+            fill_vpp((frontends, length), &|| Vpp::real(&binary), &what, &mut part)?;
+        }
         changes(&Vpp::real(&binary)?, &mut part)?;
     } else {
         part.leave_out("a real VPP: VPP_BIN is not set".to_owned());
@@ -134,11 +134,11 @@ fn weights(calls: Vec<RecordedCall>) -> BTreeMap<Ipv4Addr, SystemTime> {
     first
 }
 
-/// Starts `maglevd` with a scripted prober and every backend up.
-fn start(frontends: ManyFrontends, vpp: &Vpp) -> (TestDir, ScriptedProber, Maglevd) {
+/// Starts `maglevd` with a scripted prober and every backend up. `keys` are further keys of each frontend.
+fn start(frontends: ManyFrontends, keys: &str, vpp: &Vpp) -> (TestDir, ScriptedProber, Maglevd) {
     let dir = TestDir::new();
     let prober = ScriptedProber::listen(&dir.path("prober.sock"));
-    let maglevd = MaglevdSetup::new(&dir, &frontends.config()).vpp(vpp).start();
+    let maglevd = MaglevdSetup::new(&dir, &frontends.config_with(keys)).vpp(vpp).start();
     prober.until_checks(frontends.len());
     prober.report(frontends.servers(), OutcomeCode::L7Ok);
     (dir, prober, maglevd)
@@ -148,7 +148,7 @@ fn start(frontends: ManyFrontends, vpp: &Vpp) -> (TestDir, ScriptedProber, Magle
 fn flap_all(frontends: ManyFrontends, part: &mut Part) -> anyhow::Result<()> {
     let vpp = Vpp::simulated()?;
     let sim = vpp.sim().ok_or_else(|| anyhow::anyhow!("no simulator"))?;
-    let (_place, prober, _maglevd) = start(frontends, &vpp);
+    let (_place, prober, _maglevd) = start(frontends, "", &vpp);
     until_raised(sim, frontends.len());
     let (mut downs, mut ups) = (Vec::new(), Vec::new());
     for _ in 0..TIMES {
@@ -175,23 +175,23 @@ fn until_raised(sim: &VppSimulator, count: usize) {
     until(|| raised() == count, || format!("{} servers have weight, not {count}", raised()));
 }
 
-/// Measures filling an empty VPP, by `maglevd` and by a bare client.
+/// Measures filling an empty VPP with tables of that length, by `maglevd` and by a bare client.
 fn fill_vpp(
-    frontends: ManyFrontends,
+    (frontends, length): (ManyFrontends, u32),
     boot: &dyn Fn() -> std::io::Result<Vpp>,
     what: &str,
     part: &mut Part,
 ) -> anyhow::Result<()> {
     let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let mut vpp = boot()?;
-    let (dir, prober, maglevd) = start(frontends, &vpp);
+    let (dir, prober, mut maglevd) = start(frontends, &format!("table-length: {length},"), &vpp);
     until_filled(&runtime, &vpp, frontends)?;
     let (mut ours, mut raw) = (Vec::new(), Vec::new());
     for _ in 0..TIMES {
-        let position = maglevd.process.line_count();
         vpp.kill();
+        maglevd.until_vpp(false);
         vpp.boot()?;
-        ours.push(filling(&maglevd.process, position, frontends).as_secs_f64() * 1e3);
+        ours.push(filling(&mut maglevd, frontends).as_secs_f64() * 1e3);
     }
     drop((maglevd, prober, dir));
     for _ in 0..TIMES {
@@ -199,7 +199,7 @@ fn fill_vpp(
         vpp.boot()?;
         let client = connect(&runtime, &vpp)?;
         let began = Instant::now();
-        runtime.block_on(fill(client, frontends))?;
+        runtime.block_on(fill(client, frontends, length))?;
         raw.push(began.elapsed().as_secs_f64() * 1e3);
     }
     let all = format!("{} VIPs of {} servers into {what}", frontends.frontends, frontends.backends);
@@ -230,35 +230,16 @@ fn until_filled(runtime: &Runtime, vpp: &Vpp, frontends: ManyFrontends) -> anyho
     Ok(())
 }
 
-/// Returns the time from connection to a filled VPP, from `maglevd`'s log.
-fn filling(maglevd: &Process, position: usize, frontends: ManyFrontends) -> Duration {
-    let passes = || {
-        let lines = maglevd.lines(position).into_iter().skip_while(|line| !line.contains(CONNECTED));
-        lines.filter(|line| line.contains(CONNECTED) || line.contains(CHANGED)).collect::<Vec<_>>()
-    };
-    let all = usize::from(frontends.frontends) + 1;
-    until(|| passes().len() == all, || format!("{} passes, not {all}", passes().len()));
-    let passes = passes();
-    let times = passes
-        .first()
-        .and_then(|line| time_of_day(line))
-        .zip(passes.last().and_then(|line| time_of_day(line)));
-    times.map_or(Duration::MAX, |(began, ended)| ended.saturating_sub(began))
-}
-
-/// Returns the time stamp of a log line.
-fn time_of_day(line: &str) -> Option<Duration> {
-    let (_, time) = line.split_once('T')?;
-    let (time, _) = time.split_once('Z')?;
-    let mut parts = time.split(':');
-    let (hours, minutes): (u64, u64) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-    let seconds = Duration::try_from_secs_f64(parts.next()?.parse().ok()?).ok()?;
-    Some(Duration::from_secs((hours * 60 + minutes) * 60) + seconds)
+/// Returns the time from connection to a filled VPP. The log leaves lines out, but the events are complete.
+fn filling(maglevd: &mut Maglevd, frontends: ManyFrontends) -> Duration {
+    maglevd.until_vpp(true);
+    let began = Instant::now();
+    maglevd.until_synced(frontends.frontends);
+    began.elapsed()
 }
 
 /// Makes the calls that `maglevd` makes, as fast as possible.
-async fn fill(client: VppClient, frontends: ManyFrontends) -> Result<(), Error> {
-    let length = table_length(frontends.backends.into(), None);
+async fn fill(client: VppClient, frontends: ManyFrontends, length: u32) -> Result<(), Error> {
     let mut vips = Vec::new();
     let mut servers = Vec::new();
     for frontend in 0..frontends.frontends {

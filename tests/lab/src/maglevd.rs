@@ -223,6 +223,15 @@ impl Maglevd {
         }
     }
 
+    /// Waits for that many changes of VIPs in VPP.
+    pub fn until_synced(&mut self, vips: u16) {
+        for done in 0..vips {
+            self.until(&format!("{vips} VIPs in VPP, of which {done} are"), |event| {
+                matches!(event, Event::Sync(_))
+            });
+        }
+    }
+
     /// Waits for these `mass_failure` events.
     ///
     /// # Panics

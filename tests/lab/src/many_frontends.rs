@@ -48,6 +48,12 @@ impl ManyFrontends {
     /// Returns a configuration in which a single outcome changes a backend, and no probe repeats.
     #[must_use]
     pub fn config(&self) -> String {
+        self.config_with("")
+    }
+
+    /// Same as [`Self::config`], with further keys of each frontend, each followed by a comma.
+    #[must_use]
+    pub fn config_with(&self, keys: &str) -> String {
         // These tests fail all backends at once, so mass-failure detection is off.
         let mut text = "maglev:
   healthchecker: { mass-failure-threshold: 0 }
@@ -68,7 +74,7 @@ impl ManyFrontends {
             let (vip, backends) = (Self::vip(frontend), backends.join(", "));
             _ = writeln!(
                 text,
-                "    f{frontend}: {{ address: {vip}, pools: [ {{ name: all, backends: {{ {backends} }} }} ] }}"
+                "    f{frontend}: {{ address: {vip}, {keys} pools: [ {{ name: all, backends: {{ {backends} }} }} ] }}"
             );
         }
         text
