@@ -291,6 +291,7 @@ fn web() -> FrontendView {
         weight,
         configured: weight,
         overridden: false,
+        rounded: weight,
         effective,
         in_vpp: Some(in_vpp),
         buckets: Some(buckets),

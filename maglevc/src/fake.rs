@@ -188,6 +188,7 @@ impl Api {
         let member = member.ok_or_else(|| no("backend", backend))?;
         member.overridden = weight.is_some();
         member.weight = weight.unwrap_or(member.configured_weight);
+        member.rounded_weight = (member.weight + 2) / 5 * 5;
         Ok((Some(frontend.clone()), persist_error))
     }
 }

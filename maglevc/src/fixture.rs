@@ -209,6 +209,7 @@ pub fn web() -> Frontend {
         vpp_weight,
         vpp_buckets: vpp_weight.map(|weight| weight * 100),
         configured_weight: 100,
+        rounded_weight: weight,
         overridden: weight == 50,
     };
     Frontend {
@@ -282,5 +283,6 @@ pub fn lb_vip() -> LbVip {
         src_ip_sticky: Some(true),
         servers: vec![server("192.0.2.10", "nginx0", 2, 683), server("192.0.2.11", "", 1, 341)],
         failure: String::new(),
+        desired_table_length: None,
     }
 }

@@ -71,6 +71,7 @@ const CASES: &[SnapshotCase] = &[
     case("set-backend-gone-disable", "set backend sor disable"),
     SnapshotCase { name: "set-backend-persist-error", line: "set backend nginx0 disable", before: full },
     case("set-weight", "set frontend web pool primary backend nginx0 weight 30 for 1h30m"),
+    case("set-weight-rounded", "set frontend web pool primary backend nginx0 weight 57"),
     case("set-weight-as-before", "set frontend web pool fallback backend sorry weight 50"),
     case("unset-weight", "unset frontend web pool fallback backend sorry weight"),
     SnapshotCase {

@@ -4,8 +4,8 @@ use std::time::SystemTime;
 
 use maglev_proto::Timestamp;
 use maglev_proto::v1::{
-    Backend, Frontend, GetLbStateResponse, GetVersionResponse, GetVppInfoResponse, Healthcheck, HttpParams,
-    LbVip, Pool, PoolBackend, Reason, TlsParams, Transition,
+    Backend, Frontend, GetVersionResponse, Healthcheck, HttpParams, Pool, PoolBackend, Reason, TlsParams,
+    Transition,
 };
 
 use crate::result::CommandResult;
@@ -19,6 +19,7 @@ mod counters;
 mod plan;
 #[cfg(test)]
 mod tests;
+mod vpp;
 
 /// Formats a result, as of `now`.
 pub fn render(shown: &CommandResult, now: SystemTime, screen: Screen) -> String {
@@ -35,8 +36,8 @@ pub fn render(shown: &CommandResult, now: SystemTime, screen: Screen) -> String 
         CommandResult::Healthchecks(all) => healthchecks(all).render(screen),
         CommandResult::Healthcheck(one) => healthcheck(one).render(screen),
         CommandResult::Overrides(all) => changes::overrides(all, now, screen),
-        CommandResult::VppInfo(info) => vpp_info(info, now).render(screen),
-        CommandResult::VppLbState(state) => lb_state(state, screen),
+        CommandResult::VppInfo(info) => vpp::info(info, now).render(screen),
+        CommandResult::VppLbState(state) => vpp::lb_state(state, screen),
         CommandResult::VppLbCounters(found) => counters::render(found, now, screen),
         CommandResult::Action(done) => changes::action_result(done, screen),
         CommandResult::Weight(done) => changes::weight_result(done, screen),
@@ -325,74 +326,6 @@ fn explained(reasons: &[Reason]) -> Table {
         list.entry(&printable(&reason.topic), text(&reason.text));
     }
     list
-}
-
-fn vpp_info(info: &GetVppInfoResponse, now: SystemTime) -> Table {
-    let mut list = Table::list();
-    list.entry("version", text(&info.version));
-    list.entry("built", text(&info.build_date));
-    list.entry("pid", text(info.pid.to_string()));
-    let (boot, since) = (info.boot_time.as_ref(), info.connected_since.as_ref());
-    list.entry("started", text(format!("{} ({})", second(boot), age(boot, now))));
-    list.entry("connected", text(format!("{} ({})", second(since), age(since, now))));
-    list
-}
-
-fn lb_state(state: &GetLbStateResponse, screen: Screen) -> String {
-    let mut out = String::new();
-    if let Some(conf) = &state.conf {
-        let mut list = Table::list();
-        list.entry("ipv4-src-address", text(&conf.ipv4_src_address));
-        list.entry("ipv6-src-address", text(&conf.ipv6_src_address));
-        list.entry("sticky-buckets-per-core", text(conf.sticky_buckets_per_core.to_string()));
-        list.entry("flow-timeout", text(duration(conf.flow_timeout.as_ref())));
-        out.push_str(&list.render(screen));
-    }
-    for vip in &state.vips {
-        let gap = if out.is_empty() { "" } else { "\n" };
-        let heading = screen.apply(TextStyle::Heading, &printable(&words::vip(vip.vip.as_ref())));
-        out.extend([gap, &heading, &printable(&about(vip)), "\n"]);
-        if !vip.failure.is_empty() {
-            out.extend([&screen.error(&format!("  the newest change failed: {}", vip.failure)), "\n"]);
-        }
-        if vip.servers.is_empty() {
-            out.push_str("  no servers\n");
-        } else {
-            out.push_str(&servers(vip).render(screen));
-        }
-    }
-    out
-}
-
-fn about(vip: &LbVip) -> String {
-    let frontend = match vip.frontend.as_str() {
-        "" => ": of no frontend".into(),
-        name => format!(": frontend {name}"),
-    };
-    let length = vip.table_length.map(|length| format!(", table length {length}")).unwrap_or_default();
-    let sticky = if vip.src_ip_sticky == Some(true) { ", src-ip-sticky" } else { "" };
-    format!("{frontend}, {}{length}{sticky}", words::encap(vip.encap()))
-}
-
-fn servers(vip: &LbVip) -> Table {
-    let total: u64 = vip.servers.iter().map(|server| u64::from(server.buckets)).sum();
-    let mut table =
-        Table::new(&["server", "backend", "weight", "buckets", "share"]).names(&["backend"]).indented();
-    for server in &vip.servers {
-        table.row([
-            text(&server.address),
-            text(&server.backend),
-            number(server.weight),
-            number(server.buckets),
-            maybe(share(server.buckets, total)),
-        ]);
-    }
-    table
-}
-
-fn share(buckets: u32, total: u64) -> Option<String> {
-    // The number of buckets is far below 2^52.
-    (total > 0).then(|| format!("{:.1}%", f64::from(buckets) * 100.0 / total as f64))
 }
 
 fn state(word: &str) -> TableCell {

@@ -54,8 +54,7 @@ impl WeightScale {
 
     /// Reports whether rounding changes a weight by more than a fifth.
     const fn distorts(self, weight: u8) -> bool {
-        let rounded = self.units(weight) as u16 * self.step as u16;
-        rounded.abs_diff(weight as u16) * 5 > weight as u16
+        self.rounded(weight).abs_diff(weight) as u16 * 5 > weight as u16
     }
 
     /// Returns the weight that is one unit in VPP.
@@ -71,6 +70,12 @@ impl WeightScale {
         let rest = weight % self.step;
         let rounded = if rest >= self.step.div_ceil(2) { whole + 1 } else { whole };
         if rounded == 0 && weight > 0 { 1 } else { rounded }
+    }
+
+    /// Returns the weight with exactly the units of this one, at most 150.
+    #[must_use]
+    pub const fn rounded(self, weight: u8) -> u8 {
+        self.units(weight).saturating_mul(self.step)
     }
 }
 
@@ -127,6 +132,8 @@ mod tests {
         let scale = WeightScale::new(5);
         let units = [0, 1, 2, 3, 7, 8, 50, 97, 98, 99, 100].map(|weight| scale.units(weight));
         assert_eq!(units, [0, 1, 1, 1, 1, 2, 10, 19, 20, 20, 20]);
+        assert_eq!([0, 1, 57, 100].map(|weight| scale.rounded(weight)), [0, 5, 55, 100]);
+        assert_eq!(WeightScale::new(40).rounded(100), 120);
         assert_eq!(WeightScale::new(10).units(25), 3);
         assert_eq!(WeightScale::new(10).units(24), 2);
         assert_eq!(WeightScale::new(100).units(1), 1);

@@ -134,6 +134,8 @@ pub struct MemberView {
     pub configured: u8,
     /// True if an operator set the weight.
     pub overridden: bool,
+    /// Its weight as a whole number of VPP's units.
+    pub rounded: u8,
     /// Its weight after health and failover.
     pub effective: u8,
     /// Its weight in VPP, if VPP has this server.

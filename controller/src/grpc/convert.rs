@@ -147,6 +147,7 @@ fn pool_backend(view: &MemberView) -> v1::PoolBackend {
         weight: view.weight.into(),
         configured_weight: view.configured.into(),
         overridden: view.overridden,
+        rounded_weight: view.rounded.into(),
         effective_weight: view.effective.into(),
         vpp_weight: view.in_vpp.map(u32::from),
         vpp_buckets: view.buckets,
@@ -238,8 +239,14 @@ pub fn lb_state(actual: &ActualState, view: &View) -> v1::GetLbStateResponse {
     let failures: BTreeMap<VipKey, &str> =
         view.vpp.failing.iter().map(|(key, why)| (*key, why.as_str())).collect();
     let vips = actual.vips.iter().map(|(key, found)| {
-        let failure = failures.get(key).copied().unwrap_or_default();
-        lb_vip(key, found, owners.get(key).copied(), failure)
+        let owner = owners.get(key).copied();
+        let other = owner.filter(|frontend| frontend.other_table);
+        let desired = other.and_then(|frontend| view.config.frontends.get(&frontend.name));
+        v1::LbVip {
+            desired_table_length: desired.map(|frontend| frontend.created_table_length()),
+            failure: failures.get(key).copied().unwrap_or_default().into(),
+            ..lb_vip(key, found, owner)
+        }
     });
     v1::GetLbStateResponse { conf: actual.conf.as_ref().map(lb_conf), vips: vips.collect() }
 }
@@ -256,7 +263,7 @@ fn lb_conf(conf: &dataplane::LbConf) -> v1::LbConf {
     }
 }
 
-fn lb_vip(key: &VipKey, found: &ActualVip, owner: Option<&FrontendView>, failure: &str) -> v1::LbVip {
+fn lb_vip(key: &VipKey, found: &ActualVip, owner: Option<&FrontendView>) -> v1::LbVip {
     let members = owner.into_iter().flat_map(|frontend| &frontend.pools).flat_map(|pool| &pool.backends);
     let names: BTreeMap<IpAddr, &str> = members.map(|member| (member.address, &*member.name)).collect();
     let servers = found.servers.iter().map(|(address, server)| v1::LbServer {
@@ -272,7 +279,7 @@ fn lb_vip(key: &VipKey, found: &ActualVip, owner: Option<&FrontendView>, failure
         table_length: found.table_length,
         src_ip_sticky: found.src_ip_sticky,
         servers: servers.collect(),
-        failure: failure.into(),
+        ..v1::LbVip::default()
     }
 }
 

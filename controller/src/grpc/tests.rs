@@ -246,6 +246,31 @@ async fn lb_state_names_servers() {
     assert_eq!((conf.ipv4_src_address.as_str(), conf.ipv6_src_address.as_str()), ("", "2001:db8::1"));
     let vip = &state.vips[0];
     assert_eq!((vip.frontend.as_str(), vip.servers[0].backend.as_str()), ("web", "nginx0"));
+    assert_eq!((vip.table_length, vip.desired_table_length), (Some(1024), None));
+}
+
+#[tokio::test]
+async fn lb_state_marks_table_of_other_length() {
+    let mut view = fixture::view();
+    view.frontends[0].other_table = true;
+    let config = Arc::make_mut(&mut view.config);
+    config.frontends.values_mut().for_each(|web| Arc::make_mut(web).table_length = Some(4096));
+    let daemon = daemon(view).await;
+    let state = daemon.client().get_lb_state(GetLbStateRequest {}).await.unwrap().into_inner();
+    let vip = &state.vips[0];
+    assert_eq!((vip.table_length, vip.desired_table_length), (Some(1024), Some(4096)));
+}
+
+#[tokio::test]
+async fn rounded_weight_is_shown_beside_weight() {
+    let mut view = fixture::view();
+    let member = &mut view.frontends[0].pools[0].backends[0];
+    (member.weight, member.rounded) = (57, 55);
+    let daemon = daemon(view).await;
+    let request = GetFrontendRequest { name: "web".into() };
+    let web = daemon.client().get_frontend(request).await.unwrap().into_inner().frontend.unwrap();
+    let member = &web.pools[0].backends[0];
+    assert_eq!((member.weight, member.rounded_weight), (57, 55));
 }
 
 #[tokio::test]

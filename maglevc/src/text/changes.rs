@@ -117,8 +117,13 @@ fn has_now(done: &WeightResult, after: &PoolBackend) -> String {
         }
         Some(before) => format!(" (was {})", before.weight),
     };
+    let rounded = match after.rounded_weight {
+        0 => String::new(),
+        same if same == after.weight => String::new(),
+        rounded => format!("; rounding gives it the effect of {rounded}"),
+    };
     format!(
-        "{} has {whose} {} in pool {} of {}{lifetime}{was}\n",
+        "{} has {whose} {} in pool {} of {}{lifetime}{was}{rounded}\n",
         printable(&after.name),
         after.weight,
         printable(&done.pool),

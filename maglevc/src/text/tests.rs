@@ -1,3 +1,5 @@
+use maglev_proto::v1::{GetLbStateResponse, LbVip};
+
 use super::*;
 use crate::fixture;
 use crate::screen::ColorChoice;
@@ -114,7 +116,10 @@ fn vpp_state() {
         failure: "VNET_API_ERROR_NO_SUCH_ENTRY".into(),
         ..fixture::lb_vip()
     };
-    let state = GetLbStateResponse { conf: Some(fixture::conf()), vips: vec![fixture::lb_vip(), stranger] };
+    let older = LbVip { desired_table_length: Some(16_384), servers: Vec::new(), ..fixture::lb_vip() };
+    let long = LbVip { table_length: None, ..older.clone() };
+    let vips = vec![fixture::lb_vip(), stranger, older, long];
+    let state = GetLbStateResponse { conf: Some(fixture::conf()), vips };
     assert_eq!(
         shown(&CommandResult::VppLbState(state)),
         "\
@@ -130,6 +135,12 @@ flow-timeout             40s
 
 192.0.2.80 tcp/80: of no frontend, gre4
   the newest change failed: VNET_API_ERROR_NO_SUCH_ENTRY
+  no servers
+
+192.0.2.80 tcp/80: frontend web, gre4, table length 1024 (other table: 16384 if created now), src-ip-sticky
+  no servers
+
+192.0.2.80 tcp/80: frontend web, gre4, other table (length 16384 if created now), src-ip-sticky
   no servers
 "
     );

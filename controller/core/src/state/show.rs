@@ -115,6 +115,7 @@ impl State {
                     .copied()
                     .unwrap_or_default(),
                 overridden: slot.overridden,
+                rounded: slot.scale.rounded(slot.weight),
                 effective: *effective,
                 in_vpp: server.map(|s| s.weight),
                 buckets: server.map(|s| s.buckets),

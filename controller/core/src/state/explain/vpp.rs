@@ -10,6 +10,7 @@ use super::super::{State, Timer, show};
 use super::context::FrontendContext;
 use super::format::until;
 use crate::dataplane::{ActualAs, ActualVip, Step, VipKey};
+use crate::maglev::WeightScale;
 use crate::time::Now;
 
 impl State {
@@ -52,7 +53,7 @@ impl FrontendContext<'_> {
         }
         format!(
             "weight {has}{}{}{}",
-            units_of(effective, slot.scale.step()),
+            units_of(effective, slot.scale),
             share(found, *server),
             self.remaining_flows(slot, has)
         )
@@ -164,11 +165,12 @@ fn describe_steps(steps: &[Step]) -> String {
 }
 
 /// Returns the origin of a weight in VPP, unless it is the effective weight itself.
-fn units_of(effective: u8, step: u8) -> String {
-    match effective.checked_rem(step) {
+fn units_of(effective: u8, scale: WeightScale) -> String {
+    let step = scale.step();
+    match scale.rounded(effective) {
         _ if step == 1 || effective == 0 => String::new(),
-        Some(0) => format!(" ({effective} / {step})"),
-        _ => format!(" ({effective} / {step}, rounded)"),
+        rounded if rounded == effective => format!(" ({effective} / {step})"),
+        rounded => format!(" ({effective} / {step}, rounded: as for {rounded})"),
     }
 }
 
