@@ -48,7 +48,7 @@ cat >maglev.yaml <<-END
 	  vpp: { lb: { ipv4-src-address: 192.0.2.2 } }
 END
 # Without the sandbox, as qemu has no seccomp for those inside.
-qemu-aarch64-static usr/sbin/maglevd-prober --sandbox off --socket prober.sock 2>prober.log &
+qemu-aarch64-static usr/sbin/maglevd-prober --sandbox off --targets 127.0.0.1 --socket prober.sock 2>prober.log &
 processes+=($!)
 qemu-aarch64-static usr/sbin/maglevd --sandbox off --config maglev.yaml --state-dir= --prober prober.sock --vpp-api-addr= \
 	--grpc-addr= --grpc-socket maglevd.sock --metrics-addr "127.0.0.1:$port" 2>maglevd.log &

@@ -69,6 +69,17 @@ pub struct Flags {
     #[arg(long, env = "MAGLEV_PROBER", value_name = "PATH|spawn")]
     pub prober: Option<String>,
 
+    /// Arguments of a prober that `spawn` starts, such as "--targets default,127.0.0.1", separated by blanks
+    #[arg(
+        long,
+        env = "MAGLEVD_PROBER_ARGS",
+        value_name = "ARGS",
+        default_value = "",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
+    pub prober_args: String,
+
     /// Directory of operators' overrides; empty does not persist them [default: $STATE_DIRECTORY, or else
     /// /var/lib/vpp-maglev]
     #[arg(long, env = "MAGLEV_STATE_DIR", value_name = "DIR", value_parser = path_or_off())]

@@ -96,6 +96,7 @@ impl ProberSpawner {
         command.arg0("maglevd").arg("--spawner").arg(target).stdin(Stdio::from(theirs));
         command.arg(format!("--log-level={}", flags.log_level.of_prober()));
         command.arg(format!("--log-format={}", flags.log_format.as_str()));
+        command.arg(format!("--prober-args={}", flags.prober_args));
         if flags.sandbox == OnOff::Off {
             command.arg("--sandbox=off");
         }
@@ -279,6 +280,7 @@ fn start(program: &Path, flags: &Flags, netns: &[u8], link: OwnedFd) -> io::Resu
     if !netns.is_empty() {
         command.arg("--netns").arg(OsStr::from_bytes(netns));
     }
+    command.args(flags.prober_args.split_whitespace());
     command.stderr(Stdio::piped()).spawn()
 }
 

@@ -175,8 +175,8 @@ pub enum TlsVerify {
 /// Reason for which the prober rejects a check.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
 pub enum RejectReason {
-    /// The address is not a single host.
-    #[error("{0} is never a target: {1}")]
+    /// The address is not a single host, or not one that `--targets` of the prober allows.
+    #[error("{0} is no target: {1}")]
     Target(IpAddr, String),
     /// A value is out of bounds.
     #[error("{what} is out of bounds")]

@@ -7,6 +7,8 @@ use clap::{Parser, ValueEnum};
 use maglev_time::TextDuration;
 use tracing::Level;
 
+use crate::targets::Targets;
+
 /// Version, commit and date of the build.
 const VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
@@ -21,7 +23,7 @@ const VERSION: &str = concat!(
 ///
 /// Holds CAP_NET_RAW only until its sockets are open. Started as root, it switches to user maglevd-prober, or to nobody.
 #[derive(Debug, Parser)]
-#[command(name = "maglevd-prober", version = VERSION)]
+#[command(name = "maglevd-prober", version = VERSION, args_override_self = true)]
 pub struct Args {
     /// Listen for the controller on this socket (default: the socket from systemd).
     #[arg(long, value_name = "PATH")]
@@ -35,6 +37,9 @@ pub struct Args {
     /// Exit after this time without a controller.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
     pub orphan_timeout: Duration,
+    /// Networks of the only addresses to probe; `default` stands for all but loopback, link-local, and clouds' metadata.
+    #[arg(long, value_name = "CIDR,...", default_value = "default")]
+    pub targets: Targets,
     /// Maximum number of checks.
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_checks: u32,

@@ -25,7 +25,7 @@
 //! | module | content | IO |
 //! |---|---|---|
 //! | [`scheduler`] | start times, timeouts, order of outcomes | none |
-//! | [`set`], [`protocol`] | check sets as transactions, validation of messages | none |
+//! | [`set`], [`targets`], [`protocol`] | check sets as transactions, validation of messages | none |
 //! | [`outbox`] | queue of messages to the controller | none |
 //! | [`probe`] | one module per kind of probe; packet formats without IO | sockets |
 //! | [`engine`] | the loop, the sockets, the controller session | epoll, sockets |
@@ -46,4 +46,5 @@ pub mod protocol;
 pub mod random;
 pub mod scheduler;
 pub mod set;
+pub mod targets;
 pub mod verdict;

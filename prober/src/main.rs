@@ -6,7 +6,7 @@
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{ExitCode, exit};
 
 use anyhow::{Context, bail};
 use clap::Parser;
@@ -31,7 +31,7 @@ use maglevd_prober::{listen, privilege, random};
 const RESERVED_DESCRIPTORS: u64 = 64;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::try_parse().unwrap_or_else(|error| exit_for(&error));
     init_logging(&args);
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
@@ -40,6 +40,17 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prints help, the version or an error, and exits. An error is one line, as a `maglevd` that starts probers shows the last one.
+fn exit_for(error: &clap::Error) -> ! {
+    if error.use_stderr() {
+        let text = error.to_string();
+        let paragraph = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect::<Vec<_>>().join(" ");
+        eprintln!("maglevd-prober: {}", paragraph.trim_start_matches("error: "));
+        exit(error.exit_code());
+    }
+    error.exit()
 }
 
 fn run(args: Args) -> anyhow::Result<()> {
@@ -69,7 +80,7 @@ fn run(args: Args) -> anyhow::Result<()> {
         syn_prober,
         configs,
         signals,
-        limits: ProbeLimits { max_checks: args.max_checks, max_rate: args.max_rate },
+        limits: ProbeLimits { targets: args.targets, max_checks: args.max_checks, max_rate: args.max_rate },
         max_connections: descriptors.saturating_sub(RESERVED_DESCRIPTORS),
         orphan_timeout: args.orphan_timeout,
         namespace,

@@ -56,7 +56,7 @@ impl ControllerProtocol {
                 if self.staging.is_some() || !is_newer {
                     return Err(ProtocolError::UnexpectedMessage("Begin"));
                 }
-                self.staging = Some(StagedSet::begin_set(generation, self.limits));
+                self.staging = Some(StagedSet::begin_set(generation, self.limits.clone()));
                 Ok(None)
             }
             ToProber::Amend { generation } => {
@@ -65,7 +65,7 @@ impl ControllerProtocol {
                     return Err(ProtocolError::UnexpectedMessage("Amend"));
                 }
                 let active = std::mem::take(&mut self.active);
-                self.staging = Some(StagedSet::begin_amendment(generation, self.limits, active));
+                self.staging = Some(StagedSet::begin_amendment(generation, self.limits.clone(), active));
                 Ok(None)
             }
             ToProber::Drop(ids) => {

@@ -14,6 +14,7 @@ use crate::clock::Nanos;
 use crate::outbox::Outbox;
 use crate::probe::{ProbePlan, tls};
 use crate::scheduler::{AcceptedCheck, Scheduler, SetChange};
+use crate::targets::Targets;
 
 /// Maximum number of rejected checks, or `--max-checks` if that is larger. Beyond it the link ends: this bounds the memory
 /// that rejected checks take. No configuration has as many, even with a low `--max-checks`.
@@ -43,8 +44,10 @@ pub enum ProtocolError {
 }
 
 /// Limits that the prober enforces on every controller.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ProbeLimits {
+    /// Addresses that may be probed.
+    pub targets: Targets,
     /// Maximum number of checks.
     pub max_checks: u32,
     /// Maximum number of probes per second.
@@ -250,6 +253,7 @@ impl StagedSet {
         configs: &mut tls::TlsConfigs,
     ) -> Result<(Check, ProbePlan), RejectReason> {
         check.validate()?;
+        self.limits.targets.check(check.target)?;
         if !is_allowed_interval(interval) {
             return Err(RejectReason::Bounds { what: "interval".to_owned() });
         }

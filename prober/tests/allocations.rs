@@ -20,6 +20,7 @@ use maglevd_prober::probe::icmp::IcmpProber;
 use maglevd_prober::probe::ports::ReservedPorts;
 use maglevd_prober::probe::tls;
 use maglevd_prober::set::ProbeLimits;
+use maglevd_prober::targets::Targets;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::SignalFd;
@@ -54,7 +55,7 @@ fn run_engine(probe: &ProbeKind, outcomes: u64) -> RunStats {
             syn_prober: SynProber::open(Some(ports)).unwrap(),
             configs: tls::TlsConfigs::new([]),
             signals: SignalFd::new(&SigSet::empty()).unwrap(),
-            limits: ProbeLimits { max_checks: 1000, max_rate: 100_000 },
+            limits: ProbeLimits { targets: Targets::ANY, max_checks: 1000, max_rate: 100_000 },
             max_connections: 1000,
             orphan_timeout: Duration::ZERO,
             notifier: ServiceNotifier::default(),

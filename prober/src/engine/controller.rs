@@ -90,7 +90,7 @@ impl ControllerState {
         Self {
             listener: None,
             session: None,
-            limits: config.limits,
+            limits: config.limits.clone(),
             instance: config.seed,
             orphan_timeout: nanos(config.orphan_timeout),
             session_lost: None,
@@ -168,7 +168,7 @@ impl ControllerState {
         link.send(&ToController::Hello { version: VERSION, release, instance: self.instance })?;
         let session = ControllerSession {
             link,
-            protocol: ControllerProtocol::new(self.limits),
+            protocol: ControllerProtocol::new(self.limits.clone()),
             outbox: Outbox::default(),
             last_message: now,
             is_readable: true,

@@ -7,7 +7,7 @@ use maglev_ipc_link::batch_checks;
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
-const LIMITS: ProbeLimits = ProbeLimits { max_checks: 3, max_rate: 100 };
+const LIMITS: ProbeLimits = ProbeLimits { targets: crate::targets::Targets::DEFAULT, max_checks: 3, max_rate: 100 };
 
 fn icmp(last_octet: u8) -> Check {
     let target = Ipv4Addr::new(192, 0, 2, last_octet).into();
@@ -85,6 +85,17 @@ fn checks_beyond_limits_are_rejected() {
     let set = link.set(2, [(1, fast, icmp(1)), (2, SECOND, icmp(2))]);
     assert_eq!(set.accepted.len(), 1);
     assert_eq!(set.rejected[0].1, RejectReason::Limit { what: "--max-rate 100".into() });
+}
+
+/// As a controller in other hands would ask for.
+#[test]
+fn checks_of_other_addresses_are_rejected() {
+    let mut link = TestLink::new();
+    let at = |address: &str| Check { target: address.parse().unwrap(), ..icmp(1) };
+    let set = link.set(1, [(1, SECOND, at("169.254.169.254")), (2, SECOND, at("192.0.2.2"))]);
+    assert_eq!((set.accepted.len(), set.rejected[0].0), (1, CheckId(1)));
+    let set = link.amendment(2, &[], [(3, SECOND, at("::1")), (4, SECOND, at("2001:db8::1"))]);
+    assert_eq!((set.accepted.len(), set.rejected[0].0), (1, CheckId(3)));
 }
 
 /// A low `--max-checks` does not disable probing.

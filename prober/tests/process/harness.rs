@@ -52,6 +52,7 @@ impl TestDir {
             .args(words)
             .arg("--socket")
             .arg(self.path("sock"))
+            .args(["--targets", "default,127.0.0.0/8,::1"])
             .args(flags)
             .env("NOTIFY_SOCKET", self.path("notify"))
             .stdin(Stdio::null())

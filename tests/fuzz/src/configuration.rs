@@ -65,7 +65,7 @@ fn run(input: &[u8]) {
     system.take(Input::ProberUp);
     let checks = system.checks.take().expect("the prober is told what to probe");
     let set = received(&checks);
-    within_limits(&set, LIMITS);
+    within_limits(&set, &LIMITS);
     // The prober accepts what the check accepts, up to its own limits.
     assert!(
         set.rejected.iter().all(|(_, why)| matches!(why, RejectReason::Limit { .. })),

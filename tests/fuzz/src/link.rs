@@ -52,14 +52,14 @@ const CONFIG: &[u8] = b"maglev: { vpp: { lb: { ipv4-src-address: 192.0.2.254 } }
 
 /// Input: messages in sequence, until one of them closes the link.
 fn run_prober(input: &[u8]) {
-    let limits = ProbeLimits { max_checks: 8, max_rate: 100 };
-    let mut protocol = protocol::ControllerProtocol::new(limits);
+    let limits = ProbeLimits { targets: maglevd_prober::targets::Targets::DEFAULT, max_checks: 8, max_rate: 100 };
+    let mut protocol = protocol::ControllerProtocol::new(limits.clone());
     let mut configs = TlsConfigs::new([]);
     for part in InputParts(input).parts() {
         let Some(message) = decode_message::<ToProber>(part) else { return };
         match protocol.handle(message, &mut configs) {
             Ok(None) => {}
-            Ok(Some(ControllerRequest::ApplySet(set))) => within_limits(&set, limits),
+            Ok(Some(ControllerRequest::ApplySet(set))) => within_limits(&set, &limits),
             Ok(Some(ControllerRequest::SetIntervals(paces))) => {
                 assert!(paces.iter().all(|(_, interval)| is_allowed_interval(*interval)));
             }

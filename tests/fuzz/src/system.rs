@@ -23,11 +23,12 @@ use maglev_vpp::message::{
 use maglevd_prober::probe::tls::TlsConfigs;
 use maglevd_prober::protocol::{self, ControllerProtocol};
 use maglevd_prober::set::ProbeLimits;
+use maglevd_prober::targets::Targets;
 
 use crate::configuration::PEM;
 
 /// The prober's default limits.
-pub const LIMITS: ProbeLimits = ProbeLimits { max_checks: 100_000, max_rate: 100_000 };
+pub const LIMITS: ProbeLimits = ProbeLimits { targets: Targets::ANY, max_checks: 100_000, max_rate: 100_000 };
 
 /// Exceeds every chain of consequences of one input.
 const MOST_OUTPUTS: usize = 200_000;
@@ -252,7 +253,7 @@ pub fn received(set: &CheckSet) -> maglevd_prober::set::ReceivedSet {
 }
 
 /// Asserts that a set respects all limits of the prober.
-pub fn within_limits(set: &maglevd_prober::set::ReceivedSet, limits: ProbeLimits) {
+pub fn within_limits(set: &maglevd_prober::set::ReceivedSet, limits: &ProbeLimits) {
     assert!(set.accepted.len() <= limits.max_checks as usize);
     let mut ids = HashSet::new();
     let mut rate = 0.0;

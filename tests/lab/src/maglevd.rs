@@ -19,7 +19,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::PATIENCE;
 use super::process::Process;
-use super::test_dir::TestDir;
+use super::test_dir::{LOOPBACK_TOO, TestDir};
 use crate::dataplane::Vpp;
 use crate::programs::program;
 
@@ -68,6 +68,7 @@ impl<'a> MaglevdSetup<'a> {
             .flag("--vpp-api-addr", "")
             .flag("--vpp-stats-addr", "")
             .flag("--prober", dir.path("prober.sock").display())
+            .flag("--prober-args", format!("--targets {LOOPBACK_TOO}"))
             .flag("--state-dir", dir.path("state").display())
     }
 

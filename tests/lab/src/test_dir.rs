@@ -12,6 +12,9 @@ use super::host::Host;
 use super::process::Process;
 use crate::programs::program;
 
+/// Targets of probers in tests: the default and loopback addresses.
+pub const LOOPBACK_TOO: &str = "default,127.0.0.0/8,::1";
+
 /// User id of `nobody`.
 const NOBODY: u32 = 65534;
 
@@ -61,7 +64,9 @@ impl TestDir {
             Some(host) => host.command("env"),
             None => Command::new("env"),
         };
-        command.args(wrapper).arg(prober).arg("--socket").arg(self.path("prober.sock")).args(flags);
+        command.args(wrapper).arg(prober).arg("--socket").arg(self.path("prober.sock"));
+        // The servers of most tests have loopback addresses.
+        command.args(["--targets", LOOPBACK_TOO]).args(flags);
         ready(&mut command)
     }
 
@@ -86,7 +91,7 @@ impl TestDir {
             .args(["--bounding-set", "-all,+net_raw"])
             .args(wrapper)
             .arg(prober)
-            .arg("--socket")
+            .args(["--targets", LOOPBACK_TOO, "--socket"])
             .arg(self.path("prober.sock"));
         ready(&mut command)
     }

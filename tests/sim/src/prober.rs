@@ -17,6 +17,7 @@ use maglevd_prober::probe_id::ProbeId;
 use maglevd_prober::protocol::{ControllerProtocol, ControllerRequest};
 use maglevd_prober::scheduler::{Scheduler, StartResult};
 use maglevd_prober::set::{ProbeLimits, ReceivedSet};
+use maglevd_prober::targets::Targets;
 use maglevd_prober::verdict::Verdict;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
@@ -38,7 +39,7 @@ impl RunningProber {
     pub fn start(sim: &Arc<Simulation>) -> Self {
         let process = SimProcess::new();
         let (endpoint, new_links) = mpsc::unbounded_channel();
-        let limits = ProbeLimits { max_checks: sim.with(|world| world.host.max_checks), max_rate: RATE };
+        let limits = ProbeLimits { targets: Targets::DEFAULT, max_checks: sim.with(|world| world.host.max_checks), max_rate: RATE };
         let prober = SimProber {
             sim: Arc::clone(sim),
             process: Arc::clone(&process),
@@ -254,7 +255,7 @@ impl SimProber {
         let mut outbox = Outbox::default();
         outbox.push_message(hello);
         let heard = self.sim.nanos();
-        let (protocol, sent_checks) = (ControllerProtocol::new(self.limits), SentChecks::default());
+        let (protocol, sent_checks) = (ControllerProtocol::new(self.limits.clone()), SentChecks::default());
         self.sim.with(|world| {
             world.rejected_checks.reset_link();
             world.withdrawn_routes.reset();

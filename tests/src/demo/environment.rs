@@ -75,6 +75,7 @@ impl DemoEnvironment {
             ("--vpp-stats-addr", vpp_process.stats_socket()),
             ("--state-dir", directory.path().join("state")),
             ("--prober", format!("spawn:{}", program("maglevd-prober")?.display()).into()),
+            ("--prober-args", "--targets 127.0.1.0/24".into()),
         ];
         let maglevd = DemoDaemon::start(&program("maglevd")?, &flags, directory.path().join("maglevd.log"))?;
         Ok(Self { maglevd, vpp, vpp_process, servers, metrics, directory })

@@ -265,7 +265,8 @@ fn maglevd_without_flags_starts_a_prober() {
         }
         command.arg(&maglevd).arg("--config").arg(dir.write("maglev.yaml", config(&["a"])));
         command.args(["--grpc-addr=127.0.0.1:0", "--metrics-addr=", "--vpp-api-addr=", "--vpp-stats-addr="]);
-        let process = Process::spawn("maglevd", command.arg("--state-dir="));
+        command.args(["--state-dir=", "--prober-args=--targets 127.0.0.1"]);
+        let process = Process::spawn("maglevd", &mut command);
         process.line(0, "backend changed state event=backend backend=a address=127.0.0.1 from=unknown to=up");
         let warned = process.lines(0).iter().any(|line| line.contains("only TCP serves gRPC"));
         // Root may create the directory.

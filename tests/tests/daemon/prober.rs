@@ -80,3 +80,33 @@ fn spawned_prober_is_restarted_when_killed() {
     maglevd.until_backend("a", BackendState::Down);
     fixture.observer().until([(VIP, fixture.weights(0, 10, 0))]);
 }
+
+/// The refusal names the flag, and following its advice helps.
+#[test]
+fn loopback_is_probed_only_by_name() {
+    let fixture = WebFixture::new();
+    let setup = || fixture.setup(fixture.config()).flag("--prober", "spawn");
+    let mut maglevd = setup().flag("--prober-args", "").start();
+    let line = maglevd.process.line(0, "event=check_rejected backend=a ");
+    let address = fixture.servers.address(0);
+    assert!(
+        line.contains(&format!("{address} is no target: a loopback address; to probe it, set ")),
+        "{line}"
+    );
+    let (_, advice) = line.split_once("--targets ").unwrap();
+    let (targets, _) = advice.split_once('\'').unwrap();
+    maglevd.process.signal(Signal::SIGTERM);
+    maglevd.process.end();
+    let mut maglevd = setup().flag("--prober-args", format!("--targets {targets}")).start();
+    maglevd.until_backend("a", BackendState::Up);
+}
+
+/// maglevd shows the prober's words for an argument that it does not know.
+#[test]
+fn invalid_prober_arguments_are_the_reason() {
+    let fixture = WebFixture::new();
+    let setup = fixture.setup(fixture.config()).flag("--prober", "spawn");
+    let maglevd = setup.flag("--prober-args", "--targets 192.0.2.1/24").start();
+    let line = maglevd.process.line(0, "cannot connect to the prober, retrying");
+    assert!(line.contains("has bits beyond its length: write 192.0.2.0/24"), "{line}");
+}

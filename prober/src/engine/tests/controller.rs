@@ -63,7 +63,7 @@ fn renamed_check_hands_its_verdicts_over() {
 
 #[test]
 fn rejected_check_does_not_affect_others() {
-    let limits = ProbeLimits { max_checks: 1, max_rate: 1000 };
+    let limits = ProbeLimits { max_checks: 1, max_rate: 1000, ..LIMITS };
     let prober = ListeningEngine::start(limits, LONG, None);
     let mut controller = prober.connect();
     controller.greet();
@@ -190,7 +190,7 @@ fn rate_limit_serves_checks_fairly() {
     let port = closed_port().port();
     let checks: Vec<_> = (1..=50).map(|n| (n, tcp(Ipv4Addr::new(127, 0, 0, n as u8), port))).collect();
     // An interval of an hour passes admission; the new interval then exceeds the limit tenfold.
-    let prober = ListeningEngine::start(ProbeLimits { max_checks: 100, max_rate: 500 }, LONG, None);
+    let prober = ListeningEngine::start(ProbeLimits { max_checks: 100, max_rate: 500, ..LIMITS }, LONG, None);
     let mut controller = prober.connect();
     controller.greet();
     controller.send(&ToProber::Begin { generation: 1 });
