@@ -44,8 +44,11 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_checks: u32,
     /// Maximum number of probes started per second.
-    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub max_rate: u32,
+    /// Maximum number of probes of one address started per second.
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub max_rate_per_address: u32,
     /// Enter the sandbox (seccomp, Landlock) before the first probe; `off` is for debugging.
     #[arg(long, value_name = "on|off", default_value = "on")]
     pub sandbox: SandboxMode,
@@ -99,7 +102,7 @@ mod tests {
     fn command_line_definition_is_valid() {
         Args::command().debug_assert();
         let args = Args::parse_from(["maglevd-prober"]);
-        assert_eq!((args.orphan_timeout.as_secs(), args.max_checks, args.max_rate), (60, 100_000, 100_000));
+        assert_eq!((args.orphan_timeout.as_secs(), args.max_checks, args.max_rate), (60, 100_000, 20_000));
     }
 
     #[test]

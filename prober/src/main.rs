@@ -46,7 +46,8 @@ fn main() -> ExitCode {
 fn exit_for(error: &clap::Error) -> ! {
     if error.use_stderr() {
         let text = error.to_string();
-        let paragraph = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect::<Vec<_>>().join(" ");
+        let paragraph =
+            text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect::<Vec<_>>().join(" ");
         eprintln!("maglevd-prober: {}", paragraph.trim_start_matches("error: "));
         exit(error.exit_code());
     }
@@ -80,7 +81,12 @@ fn run(args: Args) -> anyhow::Result<()> {
         syn_prober,
         configs,
         signals,
-        limits: ProbeLimits { targets: args.targets, max_checks: args.max_checks, max_rate: args.max_rate },
+        limits: ProbeLimits {
+            targets: args.targets,
+            max_checks: args.max_checks,
+            max_rate: args.max_rate,
+            max_rate_per_address: args.max_rate_per_address,
+        },
         max_connections: descriptors.saturating_sub(RESERVED_DESCRIPTORS),
         orphan_timeout: args.orphan_timeout,
         namespace,

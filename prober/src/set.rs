@@ -13,7 +13,7 @@ use maglev_ipc::{
 use crate::clock::Nanos;
 use crate::outbox::Outbox;
 use crate::probe::{ProbePlan, tls};
-use crate::scheduler::{AcceptedCheck, Scheduler, SetChange};
+use crate::scheduler::{AcceptedCheck, Scheduler, SetChange, StartLimits};
 use crate::targets::Targets;
 
 /// Maximum number of rejected checks, or `--max-checks` if that is larger. Beyond it the link ends: this bounds the memory
@@ -52,6 +52,15 @@ pub struct ProbeLimits {
     pub max_checks: u32,
     /// Maximum number of probes per second.
     pub max_rate: u32,
+    /// Maximum number of probes per second of one address.
+    pub max_rate_per_address: u32,
+}
+
+impl ProbeLimits {
+    /// Returns the limits on starts of probes.
+    pub const fn starts(&self) -> StartLimits {
+        StartLimits { rate: self.max_rate, rate_per_address: self.max_rate_per_address }
+    }
 }
 
 /// A whole set, or an amendment to the active one.

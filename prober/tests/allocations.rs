@@ -55,7 +55,12 @@ fn run_engine(probe: &ProbeKind, outcomes: u64) -> RunStats {
             syn_prober: SynProber::open(Some(ports)).unwrap(),
             configs: tls::TlsConfigs::new([]),
             signals: SignalFd::new(&SigSet::empty()).unwrap(),
-            limits: ProbeLimits { targets: Targets::ANY, max_checks: 1000, max_rate: 100_000 },
+            limits: ProbeLimits {
+                targets: Targets::ANY,
+                max_checks: 1000,
+                max_rate: 100_000,
+                max_rate_per_address: 200,
+            },
             max_connections: 1000,
             orphan_timeout: Duration::ZERO,
             notifier: ServiceNotifier::default(),

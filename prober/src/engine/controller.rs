@@ -1,6 +1,7 @@
 //! The engine's side of the controller: connections, the session, heartbeats and the watchdog.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use maglev_ipc::message::{HEARTBEAT_INTERVAL, PEER_TIMEOUT};
 use maglev_ipc::{ProberStats, ToController, ToProber, VERSION};
@@ -23,6 +24,9 @@ use crate::set::{ProbeLimits, ProtocolError, ReceivedSet};
 /// Maximum number of messages read per iteration, so that a large set does not delay probes. A message holds hundreds of
 /// checks.
 const MAX_READS: usize = 2;
+
+/// Time between two warnings of delayed probes.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Events of the link, edge-triggered.
 const READ_EVENTS: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLET);
@@ -52,6 +56,8 @@ pub struct ControllerState {
     notifier: ServiceNotifier,
     heartbeat_interval: Nanos,
     next_heartbeat: Nanos,
+    /// Time from which a delay of probes is logged again.
+    next_warning: Nanos,
 }
 
 /// One connected controller.
@@ -97,6 +103,7 @@ impl ControllerState {
             notifier: config.notifier.clone(),
             heartbeat_interval: nanos(heartbeat),
             next_heartbeat: now,
+            next_warning: now,
         }
     }
 
@@ -306,6 +313,7 @@ impl Engine {
             self.controller.next_heartbeat = now + self.controller.heartbeat_interval;
             self.controller.send_heartbeat(self.merged_stats());
             self.controller.accept_all(&self.sockets.epoll, now);
+            self.warn_of_delays(now);
         }
         if let Err(error) = self.exchange_messages(now) {
             match &error {
@@ -316,6 +324,21 @@ impl Engine {
             self.controller.close_session(now);
         }
         self.controller.exit_reason(now)
+    }
+
+    /// Logs an address whose limit delays its probes, once a minute.
+    fn warn_of_delays(&mut self, now: Nanos) {
+        if now < self.controller.next_warning {
+            return;
+        }
+        if let Some(address) = self.scheduler.take_delayed_address() {
+            let limit = self.controller.limits.max_rate_per_address;
+            warn!(
+                "probes of {address} are delayed: its checks exceed --max-rate-per-address {limit}, \
+                 use longer intervals or raise it"
+            );
+            self.controller.next_warning = now + nanos(WARNING_INTERVAL);
+        }
     }
 
     /// Returns the counters of scheduler, sockets and engine.

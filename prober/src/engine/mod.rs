@@ -130,7 +130,7 @@ impl Engine {
             sockets.epoll.add(watch, EpollEvent::new(EpollFlags::EPOLLIN, NAMESPACE))?;
         }
         let mut engine = Self {
-            scheduler: Scheduler::new(config.seed, config.limits.max_rate, now),
+            scheduler: Scheduler::new(config.seed, config.limits.starts(), now),
             controller,
             sockets,
             signals: config.signals,

@@ -7,7 +7,12 @@ use maglev_ipc_link::batch_checks;
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
-const LIMITS: ProbeLimits = ProbeLimits { targets: crate::targets::Targets::DEFAULT, max_checks: 3, max_rate: 100 };
+const LIMITS: ProbeLimits = ProbeLimits {
+    targets: crate::targets::Targets::DEFAULT,
+    max_checks: 3,
+    max_rate: 100,
+    max_rate_per_address: 200,
+};
 
 fn icmp(last_octet: u8) -> Check {
     let target = Ipv4Addr::new(192, 0, 2, last_octet).into();

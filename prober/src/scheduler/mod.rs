@@ -16,7 +16,7 @@
 //!     │ process_timers(now, timeout_verdict) ───► time_out_overdue: probes past their deadline
 //!     │                                           mark_due: checks whose start time has come
 //!     │
-//!     │ start_next(now, start) ─────────────────► takes a check off the ReadyQueue, within the rate
+//!     │ start_next(now, start) ─────────────────► takes a check off the ReadyQueue, within the rates
 //!     │   until it returns false                  start(..) -> InFlight | Finished | Deferred
 //!     │
 //!     │ take_reports() ─────────────────────────► outcomes, per check in start order
@@ -26,18 +26,20 @@
 //!
 //! Replies come before timeouts, so a late iteration does not time out a probe whose reply has arrived.
 
+mod address_limits;
 mod check_table;
 mod history;
 mod jitter;
 mod latency;
 mod ready_queue;
 mod scheduled_check;
+mod start_limiter;
 pub mod timer_wheel;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use maglev_ipc::{Check, CheckId, OutcomeCode, ProberStats, VerdictHistory};
-use maglev_time::TokenBucket;
 
 use crate::clock::{Nanos, nanos};
 use crate::probe_id::ProbeId;
@@ -48,6 +50,8 @@ use jitter::Jitter;
 use ready_queue::ReadyQueue;
 pub use scheduled_check::{AcceptedCheck, OutcomeReport};
 use scheduled_check::{ProbeRecord, ScheduledCheck};
+use start_limiter::StartLimiter;
+pub use start_limiter::StartLimits;
 use timer_wheel::TimerWheel;
 
 /// Delay of an iteration that shows that the host did not run the prober. Replies may then have been lost in a full buffer,
@@ -55,8 +59,6 @@ use timer_wheel::TimerWheel;
 const STALL: Nanos = 250_000_000;
 /// Detail of such a timeout.
 const STALLED_DETAIL: &str = "prober stalled on this host";
-/// Time whose probes may start at once after a pause.
-const BURST: Duration = Duration::from_millis(50);
 /// Time to wait for the rate limiter when checks are due.
 const RATE_WAIT: Nanos = 1_000_000;
 
@@ -66,7 +68,7 @@ pub struct Scheduler<P, F> {
     table: CheckTable<P, F>,
     wheel: TimerWheel,
     jitter: Jitter,
-    rate: TokenBucket,
+    limiter: StartLimiter,
     ready: ReadyQueue,
     /// End of the last stall.
     last_stall: Nanos,
@@ -94,13 +96,13 @@ impl<F> From<Result<F, Verdict>> for StartResult<F> {
 }
 
 impl<P, F> Scheduler<P, F> {
-    /// Returns a scheduler without checks. `seed` draws the jitter, `rate` is the maximum number of starts per second.
-    pub fn new(seed: u64, rate: u32, now: Nanos) -> Self {
+    /// Returns a scheduler without checks. `seed` draws the jitter.
+    pub fn new(seed: u64, limits: StartLimits, now: Nanos) -> Self {
         Self {
             table: CheckTable::default(),
             wheel: TimerWheel::new(now),
             jitter: Jitter::new(seed),
-            rate: TokenBucket::new(rate, BURST, Duration::from_nanos(now)).with_tokens(1),
+            limiter: StartLimiter::new(limits, now),
             ready: ReadyQueue::default(),
             last_stall: 0,
             stats: ProberStats::default(),
@@ -189,7 +191,7 @@ impl<P, F> Scheduler<P, F> {
         now: Nanos,
         mut timeout_verdict: impl FnMut(&mut P, F, Nanos) -> Verdict,
     ) {
-        self.rate.refill(Duration::from_nanos(now));
+        self.limiter.refill(now);
         self.ready.begin_iteration();
         let mut expired = std::mem::take(&mut self.expired);
         self.wheel.expire(now, &mut expired);
@@ -210,20 +212,27 @@ impl<P, F> Scheduler<P, F> {
     ) -> bool {
         loop {
             let Some(slot) = self.ready.front() else { return false };
-            if !self.table.entry(slot).is_some_and(|entry| entry.is_ready) {
+            let Some(entry) = self.table.entry_mut(slot).filter(|entry| entry.is_ready) else {
                 // The check was removed after it became due.
                 self.ready.pop();
                 continue;
-            }
-            if !self.rate.take() {
+            };
+            if !self.limiter.take() {
                 self.stats.delayed_by_rate += self.ready.take_delayed() as u64;
                 return false;
+            }
+            if !self.limiter.admit(entry, now) {
+                self.limiter.refund();
+                self.stats.delayed_by_rate += 1;
+                self.ready.pop();
+                self.arm_timer(slot);
+                continue;
             }
             if self.start_check(slot, now, start) {
                 self.ready.pop();
                 self.report_and_rearm(slot);
             } else {
-                self.rate.refund();
+                self.limiter.refund();
                 self.ready.defer();
             }
             return true;
@@ -278,6 +287,11 @@ impl<P, F> Scheduler<P, F> {
         self.wheel.next_expiry().unwrap_or(Nanos::MAX).min(start)
     }
 
+    /// Returns an address whose limit delayed a check since the last call.
+    pub const fn take_delayed_address(&mut self) -> Option<IpAddr> {
+        self.limiter.take_delayed_address()
+    }
+
     /// Returns the counters of started and delayed probes, and their lateness. Other counters are 0.
     pub fn stats(&self) -> &ProberStats {
         &self.stats
@@ -329,6 +343,7 @@ impl<P, F> Scheduler<P, F> {
             StartResult::Deferred => return false,
         };
         entry.is_ready = false;
+        entry.not_before = 0;
         entry.seq += 1;
         self.stats.probes += 1;
         self.stats.lateness.record(now.saturating_sub(entry.due));

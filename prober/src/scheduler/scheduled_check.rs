@@ -53,6 +53,8 @@ pub struct ScheduledCheck<P, F> {
     pub due: Nanos,
     /// Due time of the next start if the reply to the newest probe is late.
     pub due_fast: Nanos,
+    /// Earliest time of the next start, for which the check has a token of its address; 0 without a token.
+    pub not_before: Nanos,
     /// Number of probes started since the newest answered one.
     pub unanswered: u32,
     /// Latency of passed probes.
@@ -101,6 +103,7 @@ impl<P, F> ScheduledCheck<P, F> {
             last_due: 0,
             due: 0,
             due_fast: 0,
+            not_before: 0,
             unanswered: 0,
             latency: LatencyEstimate::default(),
             is_ready: false,
@@ -125,6 +128,11 @@ impl<P, F> ScheduledCheck<P, F> {
         if self.is_ready || self.probes.len() >= MAX_PROBES {
             return None;
         }
+        Some(self.wanted_start()?.max(self.not_before))
+    }
+
+    /// Returns the start time of the next probe by the schedule alone.
+    fn wanted_start(&self) -> Option<Nanos> {
         if self.probes.is_empty() || self.unanswered == 0 {
             return Some(self.due);
         }

@@ -142,7 +142,7 @@ impl CheckerKit {
         // A stale socket would be mistaken for the new one.
         _ = std::fs::remove_file(&socket);
         let mut prober = Command::new(program("maglevd-prober")?);
-        prober.args(["--targets", "127.0.0.0/8", "--socket"]).arg(&socket);
+        prober.args(["--targets", "127.0.0.0/8", "--max-rate", "100000", "--socket"]).arg(&socket);
         let prober = self.spawn("maglevd-prober", &mut prober)?;
         let mut controller = Command::new(maglevd);
         let paths = [

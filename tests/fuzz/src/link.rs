@@ -52,7 +52,12 @@ const CONFIG: &[u8] = b"maglev: { vpp: { lb: { ipv4-src-address: 192.0.2.254 } }
 
 /// Input: messages in sequence, until one of them closes the link.
 fn run_prober(input: &[u8]) {
-    let limits = ProbeLimits { targets: maglevd_prober::targets::Targets::DEFAULT, max_checks: 8, max_rate: 100 };
+    let limits = ProbeLimits {
+        targets: maglevd_prober::targets::Targets::DEFAULT,
+        max_checks: 8,
+        max_rate: 100,
+        max_rate_per_address: 200,
+    };
     let mut protocol = protocol::ControllerProtocol::new(limits.clone());
     let mut configs = TlsConfigs::new([]);
     for part in InputParts(input).parts() {

@@ -28,7 +28,8 @@ use maglevd_prober::targets::Targets;
 use crate::configuration::PEM;
 
 /// The prober's default limits.
-pub const LIMITS: ProbeLimits = ProbeLimits { targets: Targets::ANY, max_checks: 100_000, max_rate: 100_000 };
+pub const LIMITS: ProbeLimits =
+    ProbeLimits { targets: Targets::ANY, max_checks: 100_000, max_rate: 100_000, max_rate_per_address: 200 };
 
 /// Exceeds every chain of consequences of one input.
 const MOST_OUTPUTS: usize = 200_000;

@@ -39,14 +39,19 @@ impl RunningProber {
     pub fn start(sim: &Arc<Simulation>) -> Self {
         let process = SimProcess::new();
         let (endpoint, new_links) = mpsc::unbounded_channel();
-        let limits = ProbeLimits { targets: Targets::DEFAULT, max_checks: sim.with(|world| world.host.max_checks), max_rate: RATE };
+        let limits = ProbeLimits {
+            targets: Targets::DEFAULT,
+            max_checks: sim.with(|world| world.host.max_checks),
+            max_rate: RATE,
+            max_rate_per_address: 200,
+        };
         let prober = SimProber {
             sim: Arc::clone(sim),
             process: Arc::clone(&process),
             new_links,
             session: None,
+            scheduler: Scheduler::new(sim.next_seed(), limits.starts(), sim.nanos()),
             limits,
-            scheduler: Scheduler::new(sim.next_seed(), RATE, sim.nanos()),
             configs: tls::TlsConfigs::new([]),
             answers: BTreeMap::new(),
             answer_count: 0,

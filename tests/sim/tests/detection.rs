@@ -11,7 +11,7 @@ use maglev_core::health::{Health, Thresholds, Tracker};
 use maglev_core::time::WallTime;
 use maglev_ipc::{Check, CheckId, OutcomeCode, ProbeKind as Kind, ProbeTimeout};
 use maglevd_prober::probe_id::ProbeId;
-use maglevd_prober::scheduler::{AcceptedCheck, Scheduler, StartResult};
+use maglevd_prober::scheduler::{AcceptedCheck, Scheduler, StartLimits, StartResult};
 use maglevd_prober::verdict::Verdict;
 
 const MS: u64 = 1_000_000;
@@ -52,7 +52,7 @@ impl DetectionSim {
         };
         let limits = Thresholds { rise: 2, fall };
         let tracker = || Tracker::new(limits, 5, Health::Unknown, WallTime(0));
-        let mut scheduler = Scheduler::new(1, 100_000, 0);
+        let mut scheduler = Scheduler::new(1, StartLimits { rate: 100_000, rate_per_address: 200 }, 0);
         let member = |n: usize| AcceptedCheck {
             id: CheckId(n as u32),
             interval: healthcheck.fast_interval,

@@ -37,7 +37,12 @@ use crate::scheduler::AcceptedCheck;
 const STUCK_MS: u16 = 30_000;
 /// The shortest allowed interval, to keep tests fast.
 const INTERVAL: Duration = Duration::from_millis(10);
-const LIMITS: ProbeLimits = ProbeLimits { targets: crate::targets::Targets::ANY, max_checks: 1000, max_rate: 100_000 };
+const LIMITS: ProbeLimits = ProbeLimits {
+    targets: crate::targets::Targets::ANY,
+    max_checks: 1000,
+    max_rate: 100_000,
+    max_rate_per_address: 200,
+};
 /// Receive buffer that also holds the packets of tests running in parallel, in bytes. Needs root.
 const LARGE_BUFFER: usize = 16 * 1024 * 1024;
 

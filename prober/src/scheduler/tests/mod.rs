@@ -66,7 +66,7 @@ fn never(_: &mut fastrand::Rng, _: u8, _: Nanos) -> Option<Nanos> {
 impl SimulatedHost {
     fn new(rate: u32, server: ServerModel) -> Self {
         Self {
-            scheduler: Scheduler::new(7, rate, 0),
+            scheduler: Scheduler::new(7, StartLimits { rate, rate_per_address: 200 }, 0),
             now: 0,
             server,
             verdict: OK,

@@ -203,6 +203,75 @@ fn rate_limit_serves_checks_fairly() {
     assert!(stats.delayed_by_rate > 0 && stats.lateness.counts[7] > 0, "{stats:?}");
 }
 
+/// Returns `count` checks of one address.
+fn of_one_address(count: u32, interval: Duration) -> Vec<AcceptedCheck<()>> {
+    (0..count).map(|n| AcceptedCheck { interval, ..accepted_check(n, 1) }).collect()
+}
+
+/// Asserts that no window has more than the limit of 200 a second, and one second's burst.
+fn assert_within_address_limit(host: &SimulatedHost) {
+    for (first, from) in host.starts.iter().enumerate() {
+        let within = host.starts[first..].iter().take_while(|at| **at <= from + 1000 * MS).count();
+        assert!(within <= 400, "{within} from {from}");
+    }
+}
+
+#[test]
+fn address_limit_delays_all_its_checks_alike() {
+    let mut host = SimulatedHost::new(100_000, at_once);
+    host.scheduler.replace_set(of_one_address(100, Duration::from_millis(100)), 0);
+    host.run(10_000 * MS);
+    assert_within_address_limit(&host);
+    assert!((2000..=2200).contains(&host.starts.len()), "{}", host.starts.len());
+    let mut counts = [0; 100];
+    host.outcomes.iter().for_each(|outcome| counts[outcome.check.0 as usize] += 1);
+    assert!(counts.iter().all(|count| (19..=24).contains(count)), "{counts:?}");
+    assert_eq!(host.scheduler.take_delayed_address(), Some(check(1).target));
+    assert!(host.scheduler.stats().delayed_by_rate > 1000);
+}
+
+#[test]
+fn address_limit_spares_others_and_ordinary_sets() {
+    let mut host = SimulatedHost::new(100_000, at_once);
+    let mut checks = of_one_address(1000, Duration::from_millis(100));
+    checks.push(accepted_check(5000, 2));
+    host.scheduler.replace_set(checks, 0);
+    host.run(10_000 * MS);
+    assert!(host.outcomes.iter().filter(|outcome| outcome.check == CheckId(5000)).count() >= 9);
+    // A hundred ports of one server, all of whose checks turn fast at once.
+    let mut host = SimulatedHost::new(100_000, at_once);
+    host.scheduler.replace_set(of_one_address(100, SECOND), 0);
+    host.run(5000 * MS);
+    let fast: Vec<_> = (0..100).map(|n| (CheckId(n), SECOND / 2)).collect();
+    host.scheduler.set_intervals(&fast, host.now);
+    host.run_for(2 * SECOND);
+    assert_eq!((host.scheduler.stats().delayed_by_rate, host.scheduler.take_delayed_address()), (0, None));
+}
+
+/// A controller that changes intervals and sets all the time gains nothing.
+#[test]
+fn address_limit_survives_new_intervals_and_sets() {
+    let mut host = SimulatedHost::new(100_000, at_once);
+    for round in 0..200_u32 {
+        let interval = Duration::from_millis(10 + u64::from(round % 2));
+        if round % 20 == 0 {
+            let checks = of_one_address(300, interval).into_iter();
+            let renamed =
+                checks.map(|check| AcceptedCheck { id: CheckId(check.id.0 + round * 1000), ..check });
+            // Every second set is empty, so that the next one has no check of an earlier one.
+            host.scheduler.replace_set(Vec::new(), host.now);
+            host.scheduler.replace_set(renamed.collect(), host.now);
+        }
+        let first = round / 20 * 20_000;
+        let intervals: Vec<_> = (first..first + 300).map(|id| (CheckId(id), interval)).collect();
+        host.scheduler.set_intervals(&intervals, host.now);
+        host.run_for(Duration::from_millis(50));
+    }
+    assert_within_address_limit(&host);
+    // Of ten seconds, some are lost to reservations of removed checks.
+    assert!(host.starts.len() > 200, "{}", host.starts.len());
+}
+
 /// Reiterations twenty due checks of which none has started, in the same order each time.
 fn all_due() -> SimulatedHost {
     let mut host = SimulatedHost::with_checks((0..20).map(|n| accepted_check(n, n as u8)).collect(), never);
