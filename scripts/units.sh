@@ -37,7 +37,8 @@ check_exposure 14 vpp-maglevd-prober@example.service
 check_twins() { # UNIT
 	local twin=${1/./@example.} difference
 	difference=$(diff <(sed '/^Description=/d' "$1") \
-		<(sed '/^Description=/d; /^# Entered by systemd/d; /^NetworkNamespacePath=/d; s/@%i//' "$twin")) || {
+		<(sed '/^Description=/d; /^# Entered by systemd/d; /^NetworkNamespacePath=/d; s/@%i//; s/ --netns %i//
+			/^# The names of network/d; /^BindReadOnlyPaths=.run.netns$/d' "$twin")) || {
 		echo "$1 and $twin differ:"
 		echo "$difference"
 		return 1

@@ -1,9 +1,10 @@
 //! The network namespace of the probes, which has a name in a directory.
 
-use std::fs::File;
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::sched::{CloneFlags, setns};
@@ -58,19 +59,21 @@ impl AsFd for NamespaceWatch {
     }
 }
 
-/// Enters a network namespace. Needs CAP_SYS_ADMIN.
+/// Enters a network namespace. Needs CAP_SYS_ADMIN, unless the process is in it, as systemd's `NetworkNamespacePath=` has it.
 ///
 /// # Errors
 /// There is none of this name, or no permission.
 pub fn enter(name: &str) -> io::Result<()> {
     let namespace = File::open(Path::new(NAMES).join(name))?;
+    let identity = |file: &Metadata| (file.dev(), file.ino());
+    if identity(&namespace.metadata()?) == identity(&fs::metadata("/proc/thread-self/ns/net")?) {
+        return Ok(());
+    }
     Ok(setns(namespace, CloneFlags::CLONE_NEWNET)?)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     #[test]

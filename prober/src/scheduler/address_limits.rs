@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn burst_starts_at_once_and_the_rest_at_the_rate() {
+    fn burst_starts_at_once_before_rate_applies() {
         let mut limits = AddressLimits::new(4);
         let starts: Vec<_> = (0..6).map(|_| limits.reserve(address(1), SECOND)).collect();
         let at = |quarters: u64| Admission::At(SECOND + quarters * SECOND / 4);

@@ -115,6 +115,24 @@ fn prober_ends_when_its_namespace_is_made_anew() {
     assert_eq!(prober.child.wait().unwrap().code(), Some(1));
 }
 
+/// As under systemd, which enters the namespace: the prober needs no privilege to stay in it.
+#[test]
+fn namespace_of_the_process_needs_no_privilege() {
+    if skip("namespace_of_the_process_needs_no_privilege") {
+        return;
+    }
+    let network = NamedNamespace(format!("prober-inside-{}", std::process::id()));
+    let NamedNamespace(name) = &network;
+    ip(&format!("netns add {name}"));
+    let dir = TestDir::new();
+    let path = format!("--net=/run/netns/{name}");
+    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    let mut prober = dir.start(&[&["nsenter", &path][..], &nobody].concat(), &["--netns", name]);
+    ip(&format!("netns del {name}"));
+    ip(&format!("netns add {name}"));
+    assert_eq!(prober.child.wait().unwrap().code(), Some(1));
+}
+
 /// A namespace that is deleted with the test.
 struct NamedNamespace(String);
 

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 
 use maglev_lab::container;
 use maglev_lab::http_server::HttpServer;
+use maglev_proto::v1::BackendState;
 
 use crate::fixtures::{CONFIG, FILE, PackageFixture, SERVERS};
 
@@ -45,4 +46,14 @@ fn prober_instance_probes_in_netns() {
         assert_eq!(machine.status(INSTANCE, set), "0000000000000000", "{set}");
     }
     assert_eq!(machine.property("vpp-maglevd-prober.service", "ActiveState"), "inactive");
+
+    // Another namespace gets the name. The link leads to the old one for as long as the prober is in it.
+    machine.sh("ip -n servers link delete plane; ip netns delete dataplane");
+    machine.sh(NETWORK);
+    maglevd.until_prober(false);
+    maglevd.until_prober(true);
+    let anew = fs::metadata(machine.path("/run/netns/dataplane")).unwrap().ino();
+    assert_eq!(fs::metadata(machine.proc(INSTANCE, "ns/net")).unwrap().ino(), anew);
+    sites[0].answer(503);
+    maglevd.until_backend("a", BackendState::Down);
 }
