@@ -7,11 +7,13 @@ use maglev_core::config::Config;
 use maglev_core::event::Event;
 use maglev_core::state::{ExplanationLine, OperateError, OperatorCommand, Requester, State};
 use maglev_core::time::Now;
-use maglev_core::view::View;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
+use maglev_core::view::{View, VppView};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 
 use crate::published::{PersistStatus, TrafficCounters, VppReading};
+use crate::readings::{Freshness, ReadingBudget, ReadingError, SharedReading, VppReadings};
 
 /// Maximum number of events that a subscriber may lag behind before it loses the oldest.
 pub const EVENT_BACKLOG: usize = 4096;
@@ -91,6 +93,11 @@ impl StateSnapshot {
         Arc::clone(self.view.get_or_init(|| Arc::new(self.state.view(self.at))))
     }
 
+    /// Returns the view of VPP.
+    pub fn vpp(&self) -> VppView {
+        self.view.get().map_or_else(|| self.state.vpp_view(), |view| view.vpp.clone())
+    }
+
     fn view_of(&self, subject: &NamedItem) -> Arc<View> {
         let whole = self.view.get().cloned();
         whole.unwrap_or_else(|| Arc::new(subject.view(&self.state, self.at)))
@@ -120,8 +127,7 @@ pub struct Handle {
     events: broadcast::Sender<Arc<Event>>,
     counters: watch::Receiver<Option<Arc<TrafficCounters>>>,
     persist_status: watch::Receiver<PersistStatus>,
-    /// Serializes reads of VPP.
-    vpp_reads: Arc<Semaphore>,
+    readings: VppReadings,
 }
 
 /// Other ends of a handle's channels, one for each task that answers or publishes.
@@ -135,10 +141,9 @@ pub struct HandleEnds {
     pub counters: watch::Sender<Option<Arc<TrafficCounters>>>,
     /// Persist status, published by the persister.
     pub persist_status: watch::Sender<PersistStatus>,
+    /// Budget for readings of VPP, charged by VPP's link.
+    pub reading_budget: Arc<ReadingBudget>,
 }
-
-/// Permit to read VPP. Dropping it admits the next reader.
-pub type VppReadPermit = OwnedSemaphorePermit;
 
 /// Error of a request after the driver has ended: the daemon is shutting down.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -153,14 +158,15 @@ impl Handle {
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
         let (counters_sender, counters) = watch::channel(None);
         let (status_sender, persist_status) = watch::channel(PersistStatus::default());
+        let readings = VppReadings::default();
         let ends = HandleEnds {
             requests: receiver,
             events: events.clone(),
             counters: counters_sender,
             persist_status: status_sender,
+            reading_budget: Arc::clone(readings.budget()),
         };
-        let vpp_reads = Arc::new(Semaphore::new(1));
-        (Self { state: StateReader(requests), events, counters, persist_status, vpp_reads }, ends)
+        (Self { state: StateReader(requests), events, counters, persist_status, readings }, ends)
     }
 
     /// Returns the part of the handle that only reads state.
@@ -256,22 +262,30 @@ impl Handle {
         spawn_blocking(explain).await.map_err(|_| ShuttingDown)
     }
 
-    /// Reads VPP's state; `None` without VPP. Reads are serialized, and the permit also covers the caller's use of
-    /// the result: each read stops VPP's workers, and weight changes queue behind it.
+    /// Returns a reading of VPP, shared with others as far as `freshness` permits.
     ///
     /// No timeout is needed. The client bounds each call, and a VPP that only trickles answers misses its pings,
-    /// which ends the connection and the read.
+    /// which ends the connection and the reading.
     ///
     /// # Errors
-    /// [`ShuttingDown`].
-    pub async fn read_vpp(&self) -> Result<Option<(VppReading, VppReadPermit)>, ShuttingDown> {
-        let permit = Arc::clone(&self.vpp_reads).acquire_owned().await.map_err(|_| ShuttingDown)?;
-        let (answer, reading) = oneshot::channel();
+    /// [`ShuttingDown`]; inside, [`ReadingError`].
+    pub async fn read_vpp(
+        &self,
+        freshness: Freshness,
+    ) -> Result<Result<Arc<SharedReading>, ReadingError>, ShuttingDown> {
+        let turn = self.readings.turn().await;
+        let snapshot = self.snapshot().await?;
+        let Some(reads) = snapshot.state.vpp_reads() else { return Ok(Err(ReadingError::NotConnected)) };
+        match turn.find(freshness, reads) {
+            Ok(None) => {}
+            Ok(Some(found)) => return Ok(Ok(found)),
+            Err(error) => return Ok(Err(error)),
+        }
+        let observed = snapshot.state.actual();
+        drop(snapshot);
+        let (began, (answer, reading)) = (Instant::now(), oneshot::channel());
         self.request(DriverRequest::ReadVpp(answer)).await?;
-        // The permit lasts as long as the read, even if the caller has gone.
-        let read = tokio::spawn(async move { Some((reading.await.ok()?, permit)) });
-        // Joining fails only when the runtime shuts down.
-        read.await.map_err(|_| ShuttingDown)
+        Ok(turn.complete(began, reads, observed, reading).await)
     }
 
     /// Verifies and repairs everything in VPP, as requested by `requester`.
@@ -299,38 +313,5 @@ impl Handle {
     #[cfg(test)]
     pub fn publish(&self, event: Event) {
         let _ = self.events.send(Arc::new(event));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use maglev_core::dataplane::ActualState;
-
-    use super::*;
-
-    /// Each read stops VPP's workers, and weight changes queue behind it.
-    #[tokio::test(start_paused = true)]
-    async fn vpp_reads_are_serialized_after_cancellation() {
-        let (handle, HandleEnds { mut requests, .. }) = Handle::new();
-        let ask = || {
-            let handle = handle.clone();
-            tokio::spawn(async move { handle.read_vpp().await.unwrap().is_some() })
-        };
-        let calls = [ask(), ask(), ask()];
-        let Some(DriverRequest::ReadVpp(first)) = requests.recv().await else { panic!("nothing is read") };
-        // A read continues after its caller has gone.
-        calls[0].abort();
-        let next = tokio::time::timeout(PERSIST_TIMEOUT, requests.recv()).await;
-        assert!(next.is_err(), "{next:?}");
-        drop(first);
-        for _ in 1..calls.len() {
-            let Some(DriverRequest::ReadVpp(answer)) = requests.recv().await else {
-                panic!("nothing is read")
-            };
-            answer.send(VppReading { actual: ActualState::default(), flows: Default::default() }).unwrap();
-        }
-        for one in calls.into_iter().skip(1) {
-            assert!(one.await.unwrap());
-        }
     }
 }

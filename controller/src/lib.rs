@@ -40,6 +40,7 @@
 
 pub mod access;
 pub mod clock;
+mod coalesced;
 pub mod config;
 pub mod daemon;
 pub mod driver;
@@ -56,6 +57,7 @@ pub mod ownership;
 pub mod privilege;
 pub mod prober;
 pub mod published;
+mod readings;
 pub mod reload;
 pub mod retry;
 mod root;

@@ -61,7 +61,7 @@ pub fn start<C: Clock, P: prober::ConnectProber, V: vpp::ConnectVpp, D: Disk>(
 ) -> Handle {
     let TaskConfig { config, overrides, owned_vips, metrics, stats, driver_status } = begin;
     let Environment { clock, prober, vpp, store, ownership } = outside;
-    let (handle, HandleEnds { requests, events, counters, persist_status }) = Handle::new();
+    let (handle, HandleEnds { requests, events, counters, persist_status, reading_budget }) = Handle::new();
     let (input_sender, inputs) = mpsc::channel(INPUT_BACKLOG);
     let (to_prober, prober_commands) = mpsc::unbounded_channel();
     let (netns_sender, netns) = watch::channel(config.netns.clone());
@@ -77,6 +77,7 @@ pub fn start<C: Clock, P: prober::ConnectProber, V: vpp::ConnectVpp, D: Disk>(
             inputs: input_sender.clone(),
             commands,
             metrics: Arc::clone(&metrics),
+            reading_budget,
         };
         tasks.spawn(link.run());
         to_vpp

@@ -151,7 +151,7 @@ pub fn plan() -> Plan {
         recreates_vip: false,
     };
     let notes = vec!["unknown until they are probed, then further steps: nginx1".to_owned()];
-    Plan { updates_global_conf: false, vips: vec![set], notes }
+    Plan { updates_global_conf: false, vips: vec![set], notes, reading_age: duration(3000) }
 }
 
 /// Returns the replay at noon.

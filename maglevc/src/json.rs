@@ -307,6 +307,7 @@ fn plan(plan: &Plan) -> Value {
         "updates_global_conf": plan.updates_global_conf,
         "vips": plan.vips.iter().map(vip_plan).collect::<Value>(),
         "notes": plan.notes,
+        "reading_age_seconds": seconds(plan.reading_age.as_ref()),
     })
 }
 

@@ -87,13 +87,13 @@ async fn ask_client(client: &mut Client, command: &Command) -> Result<CommandRes
             CommandResult::Explained(answer.into_inner().reasons)
         }
         Verb::SyncVppLbState => {
-            let dry_run = command.has("dry-run");
-            let answer = client.sync_lb_state(SyncLbStateRequest { dry_run }).await?.into_inner();
+            let (dry_run, fresh) = (command.has("dry-run"), command.has("fresh"));
+            let answer = client.sync_lb_state(SyncLbStateRequest { dry_run, fresh }).await?.into_inner();
             CommandResult::Synced { plan: answer.plan.unwrap_or_default(), dry_run }
         }
         Verb::ConfigCheck => {
-            let plan = command.has("plan");
-            CommandResult::Checked(client.check_config(CheckConfigRequest { plan }).await?.into_inner())
+            let request = CheckConfigRequest { plan: command.has("plan"), fresh: command.has("fresh") };
+            CommandResult::Checked(client.check_config(request).await?.into_inner())
         }
         Verb::ConfigReload => {
             let keep_overrides = command.has("keep-overrides");

@@ -133,7 +133,7 @@ fn lingering_ghost_records_are_ignored() {
     let maglevd = start();
     let plan = || {
         let mut client = maglevd.client.clone();
-        maglevd.wait(client.sync_lb_state(SyncLbStateRequest { dry_run: true }))
+        maglevd.wait(client.sync_lb_state(SyncLbStateRequest { dry_run: true, fresh: false }))
     };
     until(|| plan().is_ok(), || format!("{:?}", plan()));
     let plan = plan().unwrap().into_inner().plan.unwrap();

@@ -63,7 +63,7 @@ fn random_vpp_state_converges() {
 /// True if a plan is available and empty.
 fn is_in_sync(maglevd: &Maglevd) -> bool {
     let mut client = maglevd.client.clone();
-    let plan = maglevd.wait(client.sync_lb_state(SyncLbStateRequest { dry_run: true }));
+    let plan = maglevd.wait(client.sync_lb_state(SyncLbStateRequest { dry_run: true, fresh: false }));
     plan.is_ok_and(|plan| {
         plan.into_inner().plan.is_none_or(|plan| !plan.updates_global_conf && plan.vips.is_empty())
     })

@@ -75,6 +75,19 @@ impl TokenBucket {
         self.credit = self.credit.saturating_add(TOKEN).min(self.burst);
     }
 
+    /// Returns the number of whole tokens; 0 while reserved or spent tokens are not earned yet.
+    #[must_use]
+    pub fn balance_at(&mut self, now: Duration) -> u64 {
+        self.refill(now);
+        (self.credit.max(0) / TOKEN).unsigned_abs()
+    }
+
+    /// Takes the tokens of an event whose cost is known only afterwards. They may not be earned yet.
+    pub fn charge(&mut self, tokens: u64) {
+        let tokens = i64::try_from(tokens).unwrap_or(i64::MAX);
+        self.credit = self.credit.saturating_sub(TOKEN.saturating_mul(tokens));
+    }
+
     /// Takes a token that may not be earned yet. Returns the delay after which its event may happen.
     pub fn reserve(&mut self, now: Duration) -> Duration {
         self.refill(now);
@@ -136,6 +149,18 @@ mod tests {
         let half = SECOND / 2;
         assert_eq!(delays, [Duration::ZERO, Duration::ZERO, half, SECOND, half * 3]);
         assert_eq!(TokenBucket::new(0, SECOND, Duration::ZERO).with_tokens(0).reserve(SECOND), Duration::MAX);
+    }
+
+    #[test]
+    fn charge_beyond_credit_is_earned_back() {
+        let mut bucket = TokenBucket::new(2, 5 * SECOND, Duration::ZERO);
+        bucket.charge(4);
+        assert_eq!(bucket.balance_at(Duration::ZERO), 6);
+        bucket.charge(10);
+        assert_eq!(bucket.balance_at(SECOND), 0);
+        assert_eq!([bucket.balance_at(2 * SECOND), bucket.balance_at(3 * SECOND)], [0, 2]);
+        bucket.charge(u64::MAX);
+        assert_eq!(bucket.balance_at(3600 * SECOND), 0);
     }
 
     #[test]

@@ -154,6 +154,19 @@ impl ActualState {
     pub fn serves(&self, vip: &VipKey, server: &IpAddr) -> bool {
         self.vips.get(vip).is_some_and(|found| found.serves(server))
     }
+
+    /// Applies the changes from the observation `before` to the later one `after`, of the same VPP.
+    pub fn apply_changes(&mut self, before: &Self, after: &Self) {
+        if before.conf != after.conf {
+            self.conf = after.conf;
+        }
+        for vip in before.vips.keys().filter(|vip| !after.vips.contains_key(vip)) {
+            self.vips.remove(vip);
+        }
+        for (vip, found) in after.vips.iter().filter(|(vip, found)| before.vips.get(vip) != Some(found)) {
+            self.vips.insert(*vip, found.clone());
+        }
+    }
 }
 
 /// One VIP in VPP.

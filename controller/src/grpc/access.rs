@@ -19,7 +19,7 @@ use crate::access::{AccessControl, RoleGrant};
 
 /// Role that each call requires. A call without an entry is refused.
 ///
-/// The role for SyncLbState depends on its request; see [`require_role`].
+/// The role for CheckConfig and SyncLbState depends on the request; see [`require_role`].
 const CALLS: [(&str, Role); 23] = [
     ("CheckConfig", Role::View),
     ("DisableBackend", Role::Operate),

@@ -26,10 +26,12 @@ use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 use super::overrides::{self, requester};
+use super::plans::Planner;
 use super::status::{connected, not_found, shutting_down};
 use super::{access, convert, counters, event_stream, plans};
 use crate::handle::{Handle, NamedItem};
 use crate::metrics::Metrics;
+use crate::readings::Freshness;
 use crate::reload::Reloader;
 use crate::{log, version};
 
@@ -38,6 +40,7 @@ pub struct ApiService {
     handle: Handle,
     log: log::LogBroadcast,
     reloader: Reloader,
+    planner: Planner,
     metrics: Arc<Metrics>,
     stopping: watch::Receiver<bool>,
 }
@@ -53,7 +56,8 @@ impl ApiService {
         metrics: Arc<Metrics>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        Self { handle, log, reloader, metrics, stopping }
+        let planner = Planner::new(handle.clone(), reloader.clone());
+        Self { handle, log, reloader, planner, metrics, stopping }
     }
 
     async fn view(&self) -> Result<Arc<View>, Status> {
@@ -244,9 +248,9 @@ impl Maglev for ApiService {
     }
 
     async fn get_vpp_info(&self, _: Request<GetVppInfoRequest>) -> ApiReply<GetVppInfoResponse> {
-        let view = self.view().await?;
-        let info = connected(&view.vpp)?;
-        Ok(Response::new(convert::vpp_info(info, view.vpp.since)))
+        let vpp = self.handle.snapshot().await.map_err(shutting_down)?.vpp();
+        let info = connected(&vpp)?;
+        Ok(Response::new(convert::vpp_info(info, vpp.since)))
     }
 
     async fn get_lb_state(&self, _: Request<GetLbStateRequest>) -> ApiReply<GetLbStateResponse> {
@@ -266,32 +270,29 @@ impl Maglev for ApiService {
     }
 
     async fn sync_lb_state(&self, request: Request<SyncLbStateRequest>) -> ApiReply<SyncLbStateResponse> {
-        if !request.get_ref().dry_run {
+        let SyncLbStateRequest { dry_run, fresh } = *request.get_ref();
+        if fresh || !dry_run {
             access::require_role(&request, Role::Operate)?;
         }
-        let caller_name = access::caller_name(&request);
-        let plan = plans::plan(&self.handle, None).await?;
-        if !request.into_inner().dry_run {
-            self.handle.resync(caller_name).await.map_err(shutting_down)?;
+        let freshness = match (fresh, dry_run) {
+            (true, _) => Freshness::Required,
+            (false, true) => Freshness::Shared,
+            (false, false) => Freshness::Preferred,
+        };
+        let plan = self.planner.sync(freshness).await?;
+        if !dry_run {
+            self.handle.resync(access::caller_name(&request)).await.map_err(shutting_down)?;
         }
         Ok(Response::new(SyncLbStateResponse { plan: Some(plan) }))
     }
 
     async fn check_config(&self, request: Request<CheckConfigRequest>) -> ApiReply<CheckConfigResponse> {
-        let config = match self.reloader.check().await.map_err(shutting_down)? {
-            Ok(loaded) => loaded.config,
-            Err(error) => {
-                return Ok(Response::new(CheckConfigResponse {
-                    fault: Some(plans::config_fault(&error)),
-                    plan: None,
-                }));
-            }
-        };
-        let plan = match request.into_inner().plan {
-            true => Some(plans::plan(&self.handle, Some(Arc::new(config))).await?),
-            false => None,
-        };
-        Ok(Response::new(CheckConfigResponse { fault: None, plan }))
+        let CheckConfigRequest { plan, fresh } = *request.get_ref();
+        if fresh {
+            access::require_role(&request, Role::Operate)?;
+        }
+        let freshness = if fresh { Freshness::Required } else { Freshness::Shared };
+        self.planner.check(plan.then_some(freshness)).await.map(Response::new)
     }
 
     async fn reload_config(&self, request: Request<ReloadConfigRequest>) -> ApiReply<ReloadConfigResponse> {

@@ -7,35 +7,95 @@ use std::sync::Arc;
 use maglev_core::config::{Config, Problem};
 use maglev_core::dataplane::{Step, VipKey};
 use maglev_core::state::{PlanPreview, VipPreview};
-use maglev_proto::v1;
+use maglev_proto::v1::{self, CheckConfigResponse};
 use tokio::task::spawn_blocking;
 use tonic::Status;
 
 use super::convert::vip;
 use super::status::{connected, not_connected, shutting_down};
 use crate::clock;
+use crate::coalesced::Coalesced;
 use crate::config::{LoadError, report};
-use crate::handle::Handle;
-use crate::published::VppReading;
+use crate::handle::{Handle, ShuttingDown};
+use crate::readings::{Freshness, ReadingError};
+use crate::reload::Reloader;
 
-/// Returns the changes to VPP as it is now, after a reload to `config` if given.
-pub async fn plan(handle: &Handle, config: Option<Arc<Config>>) -> Result<v1::Plan, Status> {
-    let connection = connected(&handle.view().await.map_err(shutting_down)?.vpp).map(drop);
+/// Planner of syncs and reloads. One plan of a kind is made at a time, for all who ask for it.
+pub struct Planner {
+    handle: Handle,
+    reloader: Reloader,
+    syncs: [Coalesced<Result<v1::Plan, Status>>; Freshness::COUNT],
+    plans: [Coalesced<Result<CheckConfigResponse, Status>>; Freshness::COUNT],
+    checks: Coalesced<Result<CheckConfigResponse, Status>>,
+}
+
+impl Planner {
+    /// Creates a planner.
+    pub fn new(handle: Handle, reloader: Reloader) -> Self {
+        let (syncs, plans, checks) = Default::default();
+        Self { handle, reloader, syncs, plans, checks }
+    }
+
+    /// Returns the changes that bring VPP to the desired state.
+    pub async fn sync(&self, freshness: Freshness) -> Result<v1::Plan, Status> {
+        let handle = self.handle.clone();
+        let work = || async move { plan(&handle, None, freshness).await };
+        self.syncs[freshness as usize].run(work).await.ok_or(ShuttingDown).map_err(shutting_down)?
+    }
+
+    /// Checks the configuration file, and plans its reload if a freshness is given.
+    pub async fn check(&self, freshness: Option<Freshness>) -> Result<CheckConfigResponse, Status> {
+        let (handle, reloader) = (self.handle.clone(), self.reloader.clone());
+        let work = || async move { check(&handle, &reloader, freshness).await };
+        let coalesced = freshness.map_or(&self.checks, |freshness| &self.plans[freshness as usize]);
+        coalesced.run(work).await.ok_or(ShuttingDown).map_err(shutting_down)?
+    }
+}
+
+async fn check(
+    handle: &Handle,
+    reloader: &Reloader,
+    freshness: Option<Freshness>,
+) -> Result<CheckConfigResponse, Status> {
+    let config = match reloader.check().await.map_err(shutting_down)? {
+        Ok(loaded) => loaded.config,
+        Err(error) => return Ok(CheckConfigResponse { fault: Some(config_fault(&error)), plan: None }),
+    };
+    let plan = match freshness {
+        Some(freshness) => Some(plan(handle, Some(Arc::new(config)), freshness).await?),
+        None => None,
+    };
+    Ok(CheckConfigResponse { fault: None, plan })
+}
+
+/// Returns the changes to VPP as it was read, after a reload to `config` if given.
+async fn plan(
+    handle: &Handle,
+    config: Option<Arc<Config>>,
+    freshness: Freshness,
+) -> Result<v1::Plan, Status> {
+    let connection = connected(&handle.snapshot().await.map_err(shutting_down)?.vpp()).map(drop);
     if let (Err(_), Some(config)) = (&connection, &config) {
         return notes_alone(handle, config).await;
     }
     connection?;
-    let reading = handle.read_vpp().await.map_err(shutting_down)?;
-    let (VppReading { actual, flows }, turn) = reading.ok_or_else(not_connected)?;
+    let shared = handle.read_vpp(freshness).await.map_err(shutting_down)?.map_err(unread)?;
     let snapshot = handle.snapshot().await.map_err(shutting_down)?;
     // Large tables take time, so this runs off the worker threads.
-    let preview = spawn_blocking(move || {
-        let _turn = turn;
-        snapshot.state.preview(actual, config, clock::now())
-    })
-    .await;
-    let preview = preview.map_err(|error| Status::internal(format!("cannot plan: {error}")))?;
-    Ok(convert(&preview, &flows))
+    let planned = spawn_blocking(move || {
+        let age = shared.age();
+        let actual = shared.actual(snapshot.state.actual().as_deref());
+        let preview = snapshot.state.preview(actual, config, clock::now());
+        v1::Plan { reading_age: age.try_into().ok(), ..convert(&preview, &shared.reading().flows) }
+    });
+    planned.await.map_err(|error| Status::internal(format!("cannot plan: {error}")))
+}
+
+fn unread(error: ReadingError) -> Status {
+    match error {
+        ReadingError::NotConnected => not_connected(),
+        ReadingError::BudgetExhausted => Status::resource_exhausted(error.to_string()),
+    }
 }
 
 /// Returns what can be told of a reload while VPP is not connected.
@@ -60,6 +120,7 @@ fn convert(preview: &PlanPreview, flows: &BTreeMap<(VipKey, IpAddr), u64>) -> v1
         updates_global_conf: preview.conf.is_some(),
         vips: preview.vips.iter().map(vip_plan).collect(),
         notes: preview.notes.iter().map(ToString::to_string).collect(),
+        reading_age: None,
     }
 }
 

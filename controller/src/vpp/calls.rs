@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use maglev_core::dataplane::{self, ActualAs, ActualState, ActualVip, LbConf, Step, VipKey, VipPlan};
 use maglev_core::plan::StepCounts;
@@ -14,11 +14,13 @@ use maglev_vpp::message::{
     LbConfGetReply, LbEncapType, LbVipDetails, LbVipDump, Prefix, Vip,
 };
 use maglev_vpp::{Error, VppClient};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 
 use super::{PendingCall, VppCommand};
 use crate::metrics::{Metrics, SyncScope};
 use crate::published::VppReading;
+use crate::readings::ReadingBudget;
 
 /// Maximum length of a requested listing in lines: about 5 MB, during which VPP stalls for 0.1 s.
 const MAX_LINES: usize = 100_000;
@@ -26,63 +28,142 @@ const MAX_LINES: usize = 100_000;
 /// Lines of a VIP in the listing, without its servers.
 const LINES_PER_VIP: usize = 10;
 
+/// Maximum time for which a request of a client's reading waits for steps.
+const STEPS_FIRST: Duration = Duration::from_secs(1);
+
 /// VPP's error number for a missing entry.
 const NO_SUCH_ENTRY: i32 = -6;
 
-/// Starts a command. VPP receives commands in call order.
-pub fn start(client: &VppClient, command: VppCommand, metrics: &Arc<Metrics>) -> PendingCall {
-    let (output, scope) = match command {
-        VppCommand::Do(output, scope) => (output, scope),
-        VppCommand::Read(answer) => return Box::pin(read_for_client(client, answer)),
-    };
-    match output {
-        Output::ReadAll => Box::pin(read_all(client)),
-        Output::ListVips => Box::pin(list(client)),
-        Output::ReadServers(vip) => Box::pin(read_servers(client, vip)),
-        Output::ReadVip(vip) => Box::pin(read_vip(client, vip)),
-        Output::SetConf(conf) => Box::pin(set_conf(client, &conf)),
-        Output::Apply(run) => {
-            let (client, metrics) = (client.clone(), Arc::clone(metrics));
-            Box::pin(async move {
-                let mut progress = RunProgress { run, done: 0, scope, began: Instant::now(), metrics };
-                let error = apply_steps(&client, &mut progress).await?;
-                Ok(Some(Input::StepsApplied { vip: progress.run.vip, done: progress.done, error }))
-            })
-        }
-        Output::SetChecks(_) | Output::SetInterval(..) | Output::Event(_) => Box::pin(async { Ok(None) }),
-    }
-}
-
 type CallResult = Result<Option<Input>, Error>;
 
-fn read_all(client: &VppClient) -> impl Future<Output = CallResult> + use<> {
-    let reading = read_whole(client);
-    async move { Ok(Some(Input::AllRead(reading.await?.actual))) }
+/// Starts the calls of one session.
+pub struct CallStarter<'a> {
+    client: &'a VppClient,
+    metrics: &'a Arc<Metrics>,
+    budget: &'a Arc<ReadingBudget>,
+    /// Number of runs of steps in progress. The next request of a client's reading waits until it is 0.
+    runs: watch::Sender<usize>,
 }
 
-fn read_for_client(
-    client: &VppClient,
-    answer: oneshot::Sender<VppReading>,
-) -> impl Future<Output = CallResult> + use<> {
-    let reading = read_whole(client);
-    async move {
-        // The requester may have gone.
-        let _ = answer.send(reading.await?);
-        Ok(None)
+impl<'a> CallStarter<'a> {
+    /// Begins a session.
+    pub fn new(client: &'a VppClient, metrics: &'a Arc<Metrics>, budget: &'a Arc<ReadingBudget>) -> Self {
+        Self { client, metrics, budget, runs: watch::Sender::new(0) }
+    }
+
+    /// Starts a command. VPP receives commands in call order, but for a client's reading: steps overtake it.
+    pub fn start(&self, command: VppCommand) -> PendingCall {
+        let client = self.client;
+        let (output, scope) = match command {
+            VppCommand::Do(output, scope) => (output, scope),
+            VppCommand::Read(answer) => return self.read_for_client(answer),
+        };
+        match output {
+            Output::ReadAll => self.charged(read_all(client)),
+            Output::ListVips => self.charged(list(client)),
+            Output::ReadServers(vip) => self.charged(read_servers(client, vip)),
+            Output::ReadVip(vip) => self.charged(read_vip(client, vip)),
+            Output::SetConf(conf) => Box::pin(set_conf(client, &conf)),
+            Output::Apply(run) => self.apply(run, scope),
+            Output::SetChecks(_) | Output::SetInterval(..) | Output::Event(_) => Box::pin(async { Ok(None) }),
+        }
+    }
+
+    fn apply(&self, run: VipPlan, scope: SyncScope) -> PendingCall {
+        let (client, metrics) = (self.client.clone(), Arc::clone(self.metrics));
+        let guard = RunGuard::new(&self.runs);
+        Box::pin(async move {
+            let _guard = guard;
+            let mut progress = RunProgress { run, done: 0, scope, began: Instant::now(), metrics };
+            let error = apply_steps(&client, &mut progress).await?;
+            Ok(Some(Input::StepsApplied { vip: progress.run.vip, done: progress.done, error }))
+        })
+    }
+
+    /// Charges the reconciler's reading to the budget.
+    fn charged(&self, reading: impl Future<Output = CallResult> + Send + 'static) -> PendingCall {
+        let (budget, began) = (Arc::clone(self.budget), Instant::now());
+        Box::pin(async move {
+            let result = reading.await;
+            budget.charge_reconciler(began.elapsed());
+            result
+        })
+    }
+
+    fn read_for_client(&self, answer: oneshot::Sender<VppReading>) -> PendingCall {
+        let pace = ReadingPace { runs: self.runs.subscribe(), budget: Arc::clone(self.budget) };
+        let client = self.client.clone();
+        Box::pin(async move {
+            // The requester may have gone.
+            let _ = answer.send(read_whole(&client, pace).await?);
+            Ok(None)
+        })
     }
 }
 
-fn read_whole(client: &VppClient) -> impl Future<Output = Result<VppReading, Error>> + use<> {
-    let (client, actual) = (client.clone(), read_actual(client));
+/// Run of steps in progress, until dropped.
+struct RunGuard(watch::Sender<usize>);
+
+impl RunGuard {
+    fn new(runs: &watch::Sender<usize>) -> Self {
+        runs.send_modify(|runs| *runs += 1);
+        Self(runs.clone())
+    }
+}
+
+impl Drop for RunGuard {
+    fn drop(&mut self) {
+        self.0.send_modify(|runs| *runs -= 1);
+    }
+}
+
+/// Pace of a client's reading: one request at a time, each after the steps in progress, and charged to the budget.
+struct ReadingPace {
+    runs: watch::Receiver<usize>,
+    budget: Arc<ReadingBudget>,
+}
+
+impl ReadingPace {
+    async fn request<T>(&mut self, request: impl AsyncFnOnce() -> T) -> T {
+        // A storm of steps delays a request for so long only. The sender lives as long as the session.
+        let _ = timeout(STEPS_FIRST, self.runs.wait_for(|runs| *runs == 0)).await;
+        let began = Instant::now();
+        let result = request().await;
+        self.budget.charge_client(began.elapsed());
+        result
+    }
+}
+
+fn read_all(client: &VppClient) -> impl Future<Output = CallResult> + use<> {
+    // All requests are sent now, in the order of the core's commands.
+    let conf = client.request(&LbConfGet {});
+    let vips = client.dump(&LbVipDump::all());
+    let servers = client.dump(&LbAsV2Dump::all());
+    let client = client.clone();
     async move {
-        let mut actual = actual.await?;
+        let mut actual = actual_state(&conf.await?, &vips.await?, &servers.await?);
         let shown = listing(&client, &actual).await?.unwrap_or_default();
-        for shown in &shown {
-            if let Some(found) = actual.vips.get_mut(&key(&shown.vip)) {
-                found.src_ip_sticky = Some(shown.src_ip_sticky);
-            }
+        set_sticky(&mut actual, &shown);
+        Ok(Some(Input::AllRead(actual)))
+    }
+}
+
+/// Reads VPP's state for a client.
+async fn read_whole(client: &VppClient, mut pace: ReadingPace) -> Result<VppReading, Error> {
+    let conf = pace.request(async || client.request(&LbConfGet {}).await).await?;
+    let vips = pace.request(async || client.dump(&LbVipDump::all()).await).await?;
+    let servers = pace.request(async || client.dump(&LbAsV2Dump::all()).await).await?;
+    let mut actual = actual_state(&conf, &vips, &servers);
+    let shown = pace.request(async || listing(client, &actual).await).await?.unwrap_or_default();
+    set_sticky(&mut actual, &shown);
+    Ok(VppReading { actual, flows: flows(&shown) })
+}
+
+fn set_sticky(actual: &mut ActualState, shown: &[ShownVip]) {
+    for shown in shown {
+        if let Some(found) = actual.vips.get_mut(&key(&shown.vip)) {
+            found.src_ip_sticky = Some(shown.src_ip_sticky);
         }
-        Ok(VppReading { actual, flows: flows(&shown) })
     }
 }
 
@@ -115,26 +196,20 @@ fn flows(shown: &[ShownVip]) -> BTreeMap<(VipKey, IpAddr), u64> {
     shown.iter().flat_map(of_vip).collect()
 }
 
-fn read_actual(client: &VppClient) -> impl Future<Output = Result<ActualState, Error>> + use<> {
-    let conf = client.request(&LbConfGet {});
-    let vips = client.dump(&LbVipDump::all());
-    let servers = client.dump(&LbAsV2Dump::all());
-    async move {
-        let (conf, vips, servers) = (conf.await?, vips.await?, servers.await?);
-        let mut actual = ActualState { conf: Some(conf_of(&conf)), vips: BTreeMap::new() };
-        for details in &vips {
-            let ListedVip { encap, table_length } = listed(details);
-            let found = ActualVip { encap, table_length, src_ip_sticky: None, servers: BTreeMap::new() };
-            actual.vips.insert(key(&details.vip), found);
-        }
-        for details in servers.iter().filter(|d| d.is_in_use()) {
-            // VPP still lists servers of a removed VIP until it is garbage-collected.
-            if let Some(found) = actual.vips.get_mut(&key(&details.vip)) {
-                found.servers.insert(details.address, server(details));
-            }
-        }
-        Ok(actual)
+fn actual_state(conf: &LbConfGetReply, vips: &[LbVipDetails], servers: &[LbAsV2Details]) -> ActualState {
+    let mut actual = ActualState { conf: Some(conf_of(conf)), vips: BTreeMap::new() };
+    for details in vips {
+        let ListedVip { encap, table_length } = listed(details);
+        let found = ActualVip { encap, table_length, src_ip_sticky: None, servers: BTreeMap::new() };
+        actual.vips.insert(key(&details.vip), found);
     }
+    for details in servers.iter().filter(|d| d.is_in_use()) {
+        // VPP still lists servers of a removed VIP until it is garbage-collected.
+        if let Some(found) = actual.vips.get_mut(&key(&details.vip)) {
+            found.servers.insert(details.address, server(details));
+        }
+    }
+    actual
 }
 
 fn list(client: &VppClient) -> impl Future<Output = CallResult> + use<> {

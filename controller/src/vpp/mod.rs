@@ -21,6 +21,7 @@ use tracing::{debug, error, info, warn};
 use crate::handle::StateReader;
 use crate::metrics::{MessageDirection, Metrics, SyncScope};
 use crate::published::{TrafficCounters, VppReading};
+use crate::readings::ReadingBudget;
 use crate::retry::RetryState;
 
 mod calls;
@@ -90,6 +91,8 @@ pub struct VppLink<R> {
     pub commands: mpsc::UnboundedReceiver<VppCommand>,
     /// Counters of calls.
     pub metrics: Arc<Metrics>,
+    /// Budget of VPP's time for readings.
+    pub reading_budget: Arc<ReadingBudget>,
 }
 
 /// Call in progress, which may result in an input of the core.
@@ -165,6 +168,7 @@ impl<R: ConnectVpp> VppLink<R> {
     /// Serves the connection; returns `Ok` once the driver has ended.
     async fn serve(&mut self, client: &VppClient, info: VppInfo) -> Result<(), Error> {
         let mut work: FuturesUnordered<PendingCall> = FuturesUnordered::new();
+        let starter = calls::CallStarter::new(client, &self.metrics, &self.reading_budget);
         let mut pings = interval(PING_INTERVAL);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Commands for an earlier session are void; the first one of this session is to read everything.
@@ -199,7 +203,7 @@ impl<R: ConnectVpp> VppLink<R> {
                     let Some(command) = command else { return Ok(()) };
                     all_read |= matches!(command, VppCommand::Do(Output::ReadAll, _));
                     if all_read {
-                        work.push(calls::start(client, command, &self.metrics));
+                        work.push(starter.start(command));
                     }
                 }
                 Some(done) = work.next(), if !work.is_empty() => {

@@ -73,7 +73,11 @@ fn parse_error_names_the_word() {
         ),
         ("show bakcends", 1, "show: unknown word `bakcends`, did you mean: backends"),
         ("sh v", 1, "show: `v` is ambiguous: version, vpp"),
-        ("sync vpp lb state now", 4, "sync vpp lb state: unknown word `now`, expected one of: dry-run"),
+        (
+            "sync vpp lb state now",
+            4,
+            "sync vpp lb state: unknown word `now`, expected one of: dry-run, fresh",
+        ),
         ("show", 1, "show: what? One of: version, frontends, backends, healthchecks, overrides, vpp"),
         ("sh vpp lb", 3, "show vpp lb: what? One of: state, counters"),
         ("show version now", 2, "show version: there is nothing to do with `now`"),

@@ -107,7 +107,10 @@ pub static COMMANDS: &[GrammarNode] = &[
                     "state",
                     "Compare VPP with the desired state, and revert differences",
                     Verb::SyncVppLbState,
-                    &[option("dry-run", "Show the plan without executing it")],
+                    &[
+                        option("dry-run", "Show the plan without executing it"),
+                        option("fresh", "Read VPP again, rather than share a recent reading"),
+                    ],
                 )],
             )],
         )],
@@ -120,7 +123,10 @@ pub static COMMANDS: &[GrammarNode] = &[
                 "check",
                 "Check the file, or show the plan of a reload",
                 Verb::ConfigCheck,
-                &[option("plan", "Also show the plan of a reload")],
+                &[
+                    option("plan", "Also show the plan of a reload"),
+                    option("fresh", "With `plan`, read VPP again, rather than share a recent reading"),
+                ],
             ),
             command(
                 "reload",

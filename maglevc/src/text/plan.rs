@@ -1,8 +1,10 @@
 //! Plans and configuration errors for people.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use maglev_proto::v1::{CheckConfigResponse, ConfigFault, Plan, ReloadConfigResponse, VipPlan};
+use maglev_time::TextDuration;
 
 use crate::screen::{Screen, TextStyle, printable};
 use crate::words;
@@ -58,7 +60,16 @@ fn steps(plan: &Plan, screen: Screen) -> String {
 }
 
 fn notes(plan: &Plan, screen: Screen) -> String {
-    remarks("note", &plan.notes, screen)
+    remarks("note", &plan.notes, screen) + &reading_age(plan)
+}
+
+/// Formats the age of the reading, unless it is that of this call.
+fn reading_age(plan: &Plan) -> String {
+    let age = plan.reading_age.and_then(|age| Duration::try_from(age).ok()).map_or(0, |age| age.as_secs());
+    match age {
+        0 => String::new(),
+        age => format!("as VPP was {} ago\n", TextDuration(Duration::from_secs(age))),
+    }
 }
 
 /// Formats sentences, one per line.
@@ -143,7 +154,8 @@ mod tests {
             recreates_vip: false,
         };
         let notes = vec!["VIPs of no frontend that stay in VPP: 192.0.2.9".to_owned()];
-        Plan { updates_global_conf: true, vips: vec![set, reset, gone], notes }
+        let reading_age = Some(maglev_proto::Duration { seconds: 3, nanos: 700_000_000 });
+        Plan { updates_global_conf: true, vips: vec![set, reset, gone], notes, reading_age }
     }
 
     #[test]
@@ -160,6 +172,7 @@ global settings: send
 192.0.2.1 tcp/8080: no frontend
   remove vip
 note: VIPs of no frontend that stay in VPP: 192.0.2.9
+as VPP was 3s ago
 nothing was written
 "
         );

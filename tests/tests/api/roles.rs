@@ -89,9 +89,10 @@ fn dry_run_sync_needs_only_view() {
     let identity = files.authority.valid("view.example.org");
     fixture.maglevd.wait(async {
         let mut client = MaglevClient::new(files.connect(fixture.address, Some(&identity)).await.unwrap());
-        let dry = client.sync_lb_state(SyncLbStateRequest { dry_run: true }).await.unwrap_err();
+        let dry = client.sync_lb_state(SyncLbStateRequest { dry_run: true, fresh: false }).await.unwrap_err();
         assert_eq!(dry.code(), Code::Unavailable, "{dry}");
-        let wet = client.sync_lb_state(SyncLbStateRequest { dry_run: false }).await.unwrap_err();
+        let wet =
+            client.sync_lb_state(SyncLbStateRequest { dry_run: false, fresh: false }).await.unwrap_err();
         assert_eq!(wet.code(), Code::PermissionDenied, "{wet}");
     });
 }

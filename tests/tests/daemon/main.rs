@@ -13,6 +13,7 @@ mod overrides;
 mod privilege;
 mod prober;
 mod prometheus;
+mod readings;
 mod reload;
 mod restart;
 mod scale;

@@ -16,7 +16,11 @@ use crate::{BACKENDS, VIP, WebFixture};
 
 fn sync(maglevd: &Maglevd, dry_run: bool) -> SyncLbStateResponse {
     let mut client = maglevd.client.clone();
-    maglevd.wait(client.sync_lb_state(SyncLbStateRequest { dry_run })).unwrap().into_inner()
+    let request = SyncLbStateRequest { dry_run, fresh: false };
+    let mut answer = maglevd.wait(client.sync_lb_state(request)).unwrap().into_inner();
+    let age = answer.plan.as_mut().and_then(|plan| plan.reading_age.take());
+    assert!(age.is_some(), "{answer:?}");
+    answer
 }
 
 #[test]
@@ -75,7 +79,10 @@ fn invalid_config_is_reported_and_counted() {
     maglevd.until_up(&BACKENDS);
     let ask = |plan| {
         let (mut checker, mut reloader) = (maglevd.client.clone(), maglevd.client.clone());
-        let checked = maglevd.wait(checker.check_config(CheckConfigRequest { plan })).unwrap().into_inner();
+        let checked = maglevd
+            .wait(checker.check_config(CheckConfigRequest { plan, fresh: false }))
+            .unwrap()
+            .into_inner();
         let reloaded =
             maglevd.wait(reloader.reload_config(ReloadConfigRequest::default())).unwrap().into_inner();
         assert_eq!(checked.fault, reloaded.fault);

@@ -192,7 +192,7 @@ fn second_of_two_large_reloads_wins() {
     // The state is final, not a step towards another.
     let is_content = || {
         let mut client = maglevd.client.clone();
-        let request = maglev_proto::v1::SyncLbStateRequest { dry_run: true };
+        let request = maglev_proto::v1::SyncLbStateRequest { dry_run: true, fresh: false };
         let plan = maglevd.wait(client.sync_lb_state(request)).ok()?.into_inner();
         Some(plan.plan.is_none_or(|plan| !plan.updates_global_conf && plan.vips.is_empty()))
     };

@@ -138,6 +138,7 @@ impl State {
 
     /// Reports that another client has changed a VIP.
     pub(super) fn drifted(&mut self, vip: VipKey, reverted: bool, ctx: &mut Ctx) {
+        self.observed.record_drift();
         ctx.event(Kind::Drift { vip: Some(vip), reverted });
         if self.frontend_by_vip.contains_key(&vip) {
             self.drifts.record(vip, self.config.lb.sync_interval, ctx.now.mono);
@@ -160,6 +161,7 @@ impl State {
         }
         // Settings that VPP did not report before show no change.
         if before.is_some() && conf.is_some() {
+            self.observed.record_drift();
             ctx.event(Kind::Drift { vip: None, reverted: !self.config.frontends.is_empty() });
         }
     }

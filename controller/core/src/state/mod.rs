@@ -86,6 +86,7 @@ mod vip_reconciler;
 mod vpp_session;
 
 pub use explain::{ExplanationLine, Topic};
+pub use observed::VppReads;
 pub use operate::{OperateError, OperatorCommand, Requester};
 pub use plan_notes::PlanNote;
 pub use preview::{PlanPreview, VipPreview};

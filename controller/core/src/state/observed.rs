@@ -6,11 +6,21 @@ use alloc::sync::Arc;
 use crate::dataplane::{ActualState, ActualVip, VipKey};
 use crate::surroundings::Surroundings;
 
+/// Reads of VPP so far, by which an earlier reading is told from a void one.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct VppReads {
+    /// Number of full reads, one for each connection.
+    pub full: u64,
+    /// Number of reads that found a change by another client.
+    pub drifts: u64,
+}
+
 /// The state of VPP as read last. It survives a lost connection, but is then no longer fresh.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ObservedState {
     actual: Option<Arc<ActualState>>,
     is_fresh: bool,
+    reads: VppReads,
     /// VIPs whose address VPP has on an interface, on this connection.
     conflicts: BTreeSet<VipKey>,
     /// Surroundings of VIPs, on this connection. Shared, as each snapshot clones the state.
@@ -57,6 +67,17 @@ impl ObservedState {
     pub fn set(&mut self, actual: ActualState) {
         self.actual = Some(Arc::new(actual));
         self.is_fresh = true;
+        self.reads.full += 1;
+    }
+
+    /// Returns the number of reads so far.
+    pub const fn reads(&self) -> VppReads {
+        self.reads
+    }
+
+    /// Records that a read differed from this state.
+    pub const fn record_drift(&mut self) {
+        self.reads.drifts += 1;
     }
 
     /// Requires a full read before the state is used again.

@@ -8,6 +8,7 @@ use core::time::Duration;
 use super::State;
 use super::backends::BackendEntry;
 use super::frontends::{FrontendEntry, FrontendSlot};
+use super::observed::VppReads;
 use crate::dataplane::{ActualState, ActualVip};
 use crate::health::Health;
 use crate::time::Now;
@@ -64,10 +65,28 @@ impl State {
         self.observed.fresh_shared()
     }
 
+    /// Returns the number of reads of VPP so far; `None` while it is not connected.
+    #[must_use]
+    pub fn vpp_reads(&self) -> Option<VppReads> {
+        self.vpp.is_connected().then(|| self.observed.reads())
+    }
+
     /// Returns the duration of a round of drift checks.
     #[must_use]
     pub fn sync_interval(&self) -> Duration {
         self.config.lb.sync_interval
+    }
+
+    /// Returns the part of the [view](Self::view) that shows VPP.
+    #[must_use]
+    pub fn vpp_view(&self) -> VppView {
+        VppView {
+            enabled: self.vpp.is_enabled(),
+            info: self.vpp.info().cloned(),
+            since: self.vpp.since(),
+            actual: self.actual(),
+            failing: self.vip_jobs.failures().map(|(vip, f)| (*vip, f.error.clone())).collect(),
+        }
     }
 
     fn base_view(&self, now: Now) -> View {
@@ -87,13 +106,7 @@ impl State {
                 stats: self.prober.stats,
                 rejected_checks: rejected.collect(),
             },
-            vpp: VppView {
-                enabled: self.vpp.is_enabled(),
-                info: self.vpp.info().cloned(),
-                since: self.vpp.since(),
-                actual: self.actual(),
-                failing: self.vip_jobs.failures().map(|(vip, f)| (*vip, f.error.clone())).collect(),
-            },
+            vpp: self.vpp_view(),
             overrides: Arc::clone(&self.overrides),
         }
     }
