@@ -66,10 +66,15 @@ impl FromStr for ServerAddress {
 
 impl Default for ServerAddress {
     fn default() -> Self {
-        let unix = Path::new(SOCKET).exists();
-        let address = if unix { format!("unix:{SOCKET}") } else { ADDRESS.into() };
-        Self { address, tls: TlsOptions::default() }
+        let has_sockets = Path::new(SOCKET).parent().is_some_and(Path::exists);
+        Self { address: default_address(has_sockets), tls: TlsOptions::default() }
     }
+}
+
+/// Returns the address of a `maglevd` on this host. Where the socket's directory exists, `maglevd` is installed: while it
+/// is stopped, any user could listen on the TCP port in its place.
+fn default_address(has_sockets: bool) -> String {
+    if has_sockets { format!("unix:{SOCKET}") } else { ADDRESS.into() }
 }
 
 impl fmt::Display for ServerAddress {
@@ -190,6 +195,12 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+
+    #[test]
+    fn tcp_is_the_default_without_an_installation() {
+        assert_eq!(default_address(true), format!("unix:{SOCKET}"));
+        assert_eq!(default_address(false), ADDRESS);
+    }
 
     #[test]
     fn connection_error_names_likely_cause() {

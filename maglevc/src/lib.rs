@@ -54,8 +54,8 @@ use session::Session;
 #[derive(Debug, Parser)]
 #[command(name = "maglevc", version = version(), after_help = help::commands(None))]
 struct Cli {
-    /// The daemon: HOST:PORT, https://HOST:PORT or unix:PATH [default: the daemon's unix socket if it exists, else
-    /// 127.0.0.1:9090]
+    /// The daemon: HOST:PORT, https://HOST:PORT or unix:PATH [default: the daemon's unix socket if its directory
+    /// exists, else 127.0.0.1:9090]
     #[arg(long, env = "MAGLEV_SERVER", value_name = "ADDR")]
     server: Option<ServerAddress>,
 
