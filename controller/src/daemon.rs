@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -14,26 +15,32 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::access::AccessControl;
+use crate::clock::Clock;
 use crate::flags::{DEFAULT_GRPC_SOCKET, Flags, OnOff, ProberAddress};
 use crate::handle::Handle;
 use crate::listen::{self, InheritedSockets, Listener};
-use crate::metrics::{self, Metrics};
-use crate::overrides::{self, OverrideStore};
+use crate::metrics::{self, HostNames, Metrics};
+use crate::overrides::{self, Disk, OverrideStore};
 use crate::ownership::OwnershipStore;
-use crate::prober::ProberConnector;
+use crate::prober::{ConnectProber, ProberConnector};
 use crate::reload::{Reloader, warn_about};
 use crate::service_manager::DriverStatus;
 use crate::spawner::ProberSpawner;
 use crate::tasks::{self, Environment, TaskConfig};
+use crate::vpp::ConnectVpp;
 use crate::{clock, config, grpc, log, ownership, privilege, root, version};
 
 /// Requested limit of descriptors: some thousand connections, and the rest.
 const MAX_DESCRIPTORS: u64 = 65_536;
+
+/// Maximum number of threads for blocking work of clients. Further work waits.
+const CLIENT_THREADS: usize = 16;
 
 /// Maximum time for tasks to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -63,8 +70,12 @@ pub fn run(flags: &Flags) -> anyhow::Result<()> {
     handled_signals().thread_block()?;
     let ready = prepare(flags)?;
     confine(flags, matches!(ready.prober, ProberConnector::Spawner(_)))?;
-    // A second worker, so that rendering does not delay the driver.
-    let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    // Two workers and few threads for work that blocks: clients get no more, and decisions have a thread of their own.
+    let runtime = runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(CLIENT_THREADS)
+        .enable_all()
+        .build()?;
     let result = runtime.block_on(serve(flags, ready));
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
@@ -150,22 +161,23 @@ async fn serve(flags: &Flags, ready: PreparedDaemon) -> anyhow::Result<()> {
         metrics.enable_call_metrics(&grpc::descriptors(flags.reflection))?;
     }
     let notifier = service_notifier();
-    let mut running = ServerTasks { metrics, stop: CancellationToken::new(), tasks: JoinSet::new() };
+    let (stop, tasks) = (CancellationToken::new(), JoinSet::new());
     let begin = TaskConfig {
         config,
         overrides,
         owned_vips,
-        metrics: Arc::clone(&running.metrics),
+        metrics: Arc::clone(&metrics),
         stats: flags.vpp_stats_addr.clone(),
         driver_status: DriverStatus::new(notifier.clone()),
     };
     let vpp = flags.uses_vpp().then(|| flags.vpp_api_addr.clone());
     let outside = Environment { clock: clock::SystemClock, prober: way, vpp, store, ownership };
-    let handle = tasks::start(begin, outside, &mut running.tasks, running.stop.clone());
+    let (handle, decisions) = DecisionThread::start(begin, outside, stop.clone())?;
+    let mut running = ServerTasks { metrics, stop, tasks, decisions };
     let path = flags.config.clone();
     let reloader = Reloader::new(path, handle.clone(), Arc::clone(&running.metrics), access);
     running.serve_api(grpc_listeners, &handle, log_broadcast, &reloader, flags.reflection);
-    running.serve_metrics(metrics_listeners, &handle);
+    running.serve_metrics(metrics_listeners, &handle, flags.metrics_hosts.clone());
 
     let signals = SignalHandlers::new()?;
     // A snapshot proves that the driver's loop runs.
@@ -179,11 +191,38 @@ async fn serve(flags: &Flags, ready: PreparedDaemon) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Thread of the driver, the links and the writers, with a runtime of its own: no client delays a decision.
+struct DecisionThread(oneshot::Receiver<()>);
+
+impl DecisionThread {
+    fn start<C: Clock, P: ConnectProber, V: ConnectVpp, D: Disk>(
+        begin: TaskConfig,
+        outside: Environment<C, P, V, D>,
+        stop: CancellationToken,
+    ) -> anyhow::Result<(Handle, Self)> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let mut tasks = JoinSet::new();
+        let handle = {
+            let _entered = runtime.enter();
+            tasks::start(begin, outside, &mut tasks, stop)
+        };
+        let (ended, end) = oneshot::channel();
+        thread::Builder::new().name("decisions".into()).spawn(move || {
+            runtime.block_on(async { while tasks.join_next().await.is_some() {} });
+            runtime.shutdown_timeout(Duration::ZERO);
+            // The receiver has stopped waiting.
+            let _ = ended.send(());
+        })?;
+        Ok((handle, Self(end)))
+    }
+}
+
 /// Running tasks and their shared state.
 struct ServerTasks {
     metrics: Arc<Metrics>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
+    decisions: DecisionThread,
 }
 
 impl ServerTasks {
@@ -202,15 +241,19 @@ impl ServerTasks {
         self.tasks.spawn(log_failure(serving));
     }
 
-    fn serve_metrics(&mut self, listeners: Vec<Listener>, handle: &Handle) {
+    fn serve_metrics(&mut self, listeners: Vec<Listener>, handle: &Handle, hosts: HostNames) {
         let (handle, metrics) = (handle.clone(), Arc::clone(&self.metrics));
         let stopped = self.stop.clone().cancelled_owned();
-        self.tasks.spawn(metrics::serve(listeners, handle, metrics, stopped));
+        self.tasks.spawn(metrics::serve(listeners, handle, metrics, hosts, stopped));
     }
 
     async fn end(mut self) {
         self.stop.cancel();
-        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        let ended = async {
+            while self.tasks.join_next().await.is_some() {}
+            // A thread that panicked has ended, too.
+            let _ = self.decisions.0.await;
+        };
         if tokio::time::timeout(STOP_TIMEOUT, ended).await.is_err() {
             error!("tasks did not end in time");
         }

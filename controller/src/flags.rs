@@ -10,6 +10,7 @@ use clap::{CommandFactory, Parser, ValueEnum};
 
 use crate::listen::ListenAddresses;
 use crate::log::{LineFormat, LogFilter};
+use crate::metrics::HostNames;
 use crate::version;
 
 /// Program of the prober.
@@ -43,6 +44,10 @@ pub struct Flags {
     /// TCP addresses of the Prometheus endpoint /metrics; empty is off
     #[arg(long, env = "MAGLEV_METRICS_ADDR", value_name = "ADDR,...", default_value = ":9091")]
     pub metrics_addr: ListenAddresses,
+
+    /// Names by which clients may reach the Prometheus endpoint, beside addresses and `localhost`
+    #[arg(long, env = "MAGLEV_METRICS_HOSTS", value_name = "NAME,...", default_value = "")]
+    pub metrics_hosts: HostNames,
 
     /// VPP's API socket; empty leaves VPP unmanaged
     #[arg(

@@ -15,8 +15,8 @@
 //!
 //! # Tasks and channels
 //!
-//! [`tasks::start`] starts the first four; [`daemon`] starts the servers. Task loops use `biased` `select!`, ordered so that a
-//! busy source cannot starve the others.
+//! [`tasks::start`] starts the first five, on a thread of their own; [`daemon`] starts the servers, on a runtime with two
+//! workers. Task loops use `biased` `select!`, ordered so that a busy source cannot starve the others.
 //!
 //! * **Driver** ([`driver`]): owns the core's state. Receives batches of inputs (bounded `mpsc`) and requests (bounded
 //!   `mpsc`), and runs the core's timer. Feeds the watchdog from its own loop ([`service_manager`]).
@@ -42,6 +42,7 @@ pub mod access;
 pub mod clock;
 mod coalesced;
 pub mod config;
+mod connection_limit;
 pub mod daemon;
 pub mod driver;
 #[cfg(test)]

@@ -15,10 +15,11 @@ use nix::errno::Errno;
 use nix::unistd::{Gid, geteuid, mkdtemp};
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::{error, warn};
 
+use crate::connection_limit::{ConnectionGuard, ConnectionLimiter};
 use crate::retry::RetryState;
 
 mod inherited;
@@ -85,8 +86,8 @@ pub enum AsyncListener {
 pub struct AcceptedConnection {
     /// Byte stream.
     pub stream: ClientStream,
-    /// Permit of the listener's limit.
-    pub permit: OwnedSemaphorePermit,
+    /// Entry in the listener's limit.
+    pub guard: ConnectionGuard,
 }
 
 impl FromStr for ListenAddresses {
@@ -221,39 +222,44 @@ fn bind_and_rename(path: &Path) -> io::Result<Listener> {
     bound.map(Listener::Unix)
 }
 
-/// Accepts from each listener in its own task, at most `limit` connections of each at a time. Further ones wait in
-/// the kernel. Ends with the runtime, or when the stream is dropped.
-pub fn accept(listeners: Vec<Listener>, limit: usize) -> ReceiverStream<io::Result<AcceptedConnection>> {
+/// Accepts from each listener in its own task, at most `limit` connections of each at a time. A further one evicts
+/// another. Ends with the runtime, or when the stream is dropped.
+pub fn accept(listeners: Vec<Listener>, limit: usize) -> ReceiverStream<AcceptedConnection> {
     let (sender, receiver) = mpsc::channel(1);
     for listener in listeners {
-        tokio::spawn(accept_from(listener, Arc::new(Semaphore::new(limit)), sender.clone()));
+        tokio::spawn(accept_from(listener, ConnectionLimiter::new(limit), sender.clone()));
     }
     ReceiverStream::new(receiver)
 }
 
 async fn accept_from(
     listener: Listener,
-    permits: Arc<Semaphore>,
-    sender: mpsc::Sender<io::Result<AcceptedConnection>>,
+    limiter: Arc<ConnectionLimiter>,
+    sender: mpsc::Sender<AcceptedConnection>,
 ) {
     let acceptor = match AsyncListener::try_from(listener) {
         Ok(acceptor) => acceptor,
         Err(error) => return error!(%error, "cannot accept connections"),
     };
     let mut backoff = AcceptBackoff::default();
-    while let Ok(permit) = permits.clone().acquire_owned().await {
+    loop {
         let accepted = tokio::select! {
             accepted = acceptor.accept() => accepted,
             () = sender.closed() => return,
         };
-        match accepted {
-            Ok(stream) => {
-                backoff = AcceptBackoff::default();
-                if sender.send(Ok(AcceptedConnection { stream, permit })).await.is_err() {
-                    return;
-                }
+        let stream = match accepted {
+            Ok(stream) => stream,
+            Err(error) => {
+                backoff.wait(&error).await;
+                continue;
             }
-            Err(error) => backoff.wait(&error).await,
+        };
+        backoff = AcceptBackoff::default();
+        // On an error, the client has already disconnected.
+        let Ok(owner) = stream.owner() else { continue };
+        let guard = limiter.take(owner);
+        if sender.send(AcceptedConnection { stream, guard }).await.is_err() {
+            return;
         }
     }
 }

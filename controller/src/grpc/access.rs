@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http_body_util::BodyExt;
@@ -13,6 +14,7 @@ use tonic::{Code, Request, Status};
 use tower::{Layer, Service};
 
 use super::MAX_REQUEST;
+use super::answers::AnswerBudget;
 use super::budget::BodyBudget;
 use super::transport::ApiCaller;
 use crate::access::{AccessControl, RoleGrant};
@@ -45,6 +47,25 @@ const CALLS: [(&str, Role); 23] = [
     ("UnsetFrontendPoolBackendWeight", Role::Operate),
     ("WatchEvents", Role::View),
 ];
+
+/// Call whose answer is a stream. All others have one message.
+const STREAM: &str = "WatchEvents";
+
+/// Services that need no role.
+const OPEN_SERVICES: [&str; 3] = [
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+];
+
+/// Kind of an answer.
+#[derive(Clone, Copy)]
+enum AnswerKind {
+    /// One message, which is encoded and counted at once.
+    Whole,
+    /// Messages that are made as the client takes them.
+    Stream,
+}
 
 /// Admitted call.
 #[derive(Clone)]
@@ -94,24 +115,27 @@ impl AdmittedCall {
 pub struct AuthLayer {
     access: AccessControl,
     budget: BodyBudget,
+    answers: AnswerBudget,
 }
 
 impl AuthLayer {
     /// Enforces the policy that `access` has in force at the time of each call.
     #[must_use]
-    pub fn new(access: AccessControl) -> Self {
+    pub fn new(access: AccessControl, answers: AnswerBudget) -> Self {
         for (call, _) in CALLS {
             access.register_method(call);
         }
-        Self { access, budget: BodyBudget::default() }
+        Self { access, budget: BodyBudget::default(), answers }
     }
 
     /// Attaches the [`AdmittedCall`] to the request, or returns the status to refuse it with.
-    fn admit(&self, request: &mut http::Request<Body>) -> Result<(), Status> {
+    fn admit(&self, request: &mut http::Request<Body>) -> Result<AnswerKind, Status> {
         let path = request.uri().path().strip_prefix('/').unwrap_or_default();
         let Some(method) = path.strip_prefix(SERVICE_NAME).and_then(|rest| rest.strip_prefix('/')) else {
-            // Health and reflection need no role.
-            return Ok(());
+            return match OPEN_SERVICES.iter().any(|service| is_method_of(path, service)) {
+                true => Ok(AnswerKind::Stream),
+                false => Err(Status::unimplemented("unknown service")),
+            };
         };
         let Some((call, role)) = CALLS.into_iter().find(|(call, _)| *call == method) else {
             return Err(Status::unimplemented(format!("unknown method {method:?}")));
@@ -129,8 +153,14 @@ impl AuthLayer {
         let admitted = AdmittedCall { call, grant, caller, access: self.access.clone() };
         admitted.require_role(role)?;
         request.extensions_mut().insert(admitted);
-        Ok(())
+        Ok(if call == STREAM { AnswerKind::Stream } else { AnswerKind::Whole })
     }
+}
+
+/// Returns true for a path of one method of `service`, and nothing besides.
+fn is_method_of(path: &str, service: &str) -> bool {
+    let method = path.strip_prefix(service).and_then(|rest| rest.strip_prefix('/'));
+    method.is_some_and(|method| !method.is_empty() && method.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
 impl<S> Layer<S> for AuthLayer {
@@ -162,13 +192,22 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
-        if let Err(status) = self.gate.admit(&mut request) {
-            return Box::pin(async move { Ok(status.into_http()) });
+        let kind = match self.gate.admit(&mut request) {
+            Ok(kind) => kind,
+            Err(status) => return Box::pin(async move { Ok(status.into_http()) }),
+        };
+        let connection = request.extensions().get::<ApiCaller>().map(|caller| Arc::clone(&caller.connection));
+        let under_way =
+            connection.map(|connection| (connection.call(), self.gate.answers.begin(&connection)));
+        if let Some((_, hold)) = &under_way {
+            request.extensions_mut().insert(hold.clone());
         }
-        let under_way = request.extensions().get::<ApiCaller>().map(|caller| caller.connection.call());
         let answer = self.inner.call(request.map(|body| self.gate.budget.limit(body)));
         Box::pin(async move {
-            let response = too_large(answer.await?);
+            let mut response = too_large(answer.await?);
+            if let (AnswerKind::Whole, Some((_, hold))) = (kind, &under_way) {
+                response = hold.clone().answer(response).await;
+            }
             // The call lasts until its response body ends.
             Ok(response.map(|body| {
                 Body::new(body.map_frame(move |frame| {
@@ -213,6 +252,31 @@ mod tests {
         };
         let methods = file.service[0].method.iter().enumerate();
         methods.map(|(number, method)| (method.name().to_owned(), comment(number))).collect()
+    }
+
+    #[test]
+    fn only_methods_of_open_services_need_no_role() {
+        let is_open = |path| OPEN_SERVICES.iter().any(|service| is_method_of(path, service));
+        for path in
+            ["grpc.health.v1.Health/Check", "grpc.reflection.v1.ServerReflection/ServerReflectionInfo"]
+        {
+            assert!(is_open(path), "{path}");
+        }
+        for path in [
+            "",
+            "grpc.health.v1.Health",
+            "grpc.health.v1.Health/",
+            "grpc.health.v1.Health//Check",
+            "grpc.health.v1.Health/Check/",
+            "grpc.health.v1.Health/../maglev.v1.Maglev/ReloadConfig",
+            "grpc.health.v1.Health2/Check",
+            "/grpc.health.v1.Health/Check",
+            "maglev.v1.maglev/ReloadConfig",
+            "maglev.v1.Maglev%2fReloadConfig",
+            "maglev.v2.Maglev/ReloadConfig",
+        ] {
+            assert!(!is_open(path), "{path}");
+        }
     }
 
     #[test]

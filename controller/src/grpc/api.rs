@@ -25,6 +25,8 @@ use maglev_proto::v1::{
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
+use super::answers::CallHold;
+use super::lists::SharedList;
 use super::overrides::{self, requester};
 use super::plans::Planner;
 use super::status::{connected, not_found, shutting_down};
@@ -41,8 +43,20 @@ pub struct ApiService {
     log: log::LogBroadcast,
     reloader: Reloader,
     planner: Planner,
+    lists: Lists,
     metrics: Arc<Metrics>,
     stopping: watch::Receiver<bool>,
+}
+
+/// Answers that depend on no request.
+#[derive(Default)]
+struct Lists {
+    frontends: SharedList,
+    backends: SharedList,
+    healthchecks: SharedList,
+    overrides: SharedList,
+    lb_state: SharedList,
+    lb_counters: SharedList,
 }
 
 type ApiReply<T> = Result<Response<T>, Status>;
@@ -57,11 +71,7 @@ impl ApiService {
         stopping: watch::Receiver<bool>,
     ) -> Self {
         let planner = Planner::new(handle.clone(), reloader.clone());
-        Self { handle, log, reloader, planner, metrics, stopping }
-    }
-
-    async fn view(&self) -> Result<Arc<View>, Status> {
-        self.handle.view().await.map_err(shutting_down)
+        Self { handle, log, reloader, planner, lists: Lists::default(), metrics, stopping }
     }
 
     async fn view_of(&self, subject: NamedItem) -> Result<Arc<View>, Status> {
@@ -72,10 +82,11 @@ impl ApiService {
 #[tonic::async_trait]
 impl Maglev for ApiService {
     async fn list_frontends(&self, _: Request<ListFrontendsRequest>) -> ApiReply<ListFrontendsResponse> {
-        let view = self.view().await?;
-        let frontends =
-            view.frontends.iter().map(|frontend| convert::frontend(frontend, &view.config)).collect();
-        Ok(Response::new(ListFrontendsResponse { frontends }))
+        let build = |view: &View, _: &Handle| {
+            let frontends = view.frontends.iter().map(|frontend| convert::frontend(frontend, &view.config));
+            Ok(ListFrontendsResponse { frontends: frontends.collect() })
+        };
+        self.lists.frontends.answer(&self.handle, build).await
     }
 
     async fn get_frontend(&self, request: Request<GetFrontendRequest>) -> ApiReply<GetFrontendResponse> {
@@ -88,11 +99,12 @@ impl Maglev for ApiService {
     }
 
     async fn list_backends(&self, _: Request<ListBackendsRequest>) -> ApiReply<ListBackendsResponse> {
-        let view = self.view().await?;
-        let rejections = convert::rejections(&view.prober);
-        let backends =
-            view.backends.iter().map(|backend| convert::backend(backend, &rejections, &view)).collect();
-        Ok(Response::new(ListBackendsResponse { backends }))
+        let build = |view: &View, _: &Handle| {
+            let rejections = convert::rejections(&view.prober);
+            let backends = view.backends.iter().map(|backend| convert::backend(backend, &rejections, view));
+            Ok(ListBackendsResponse { backends: backends.collect() })
+        };
+        self.lists.backends.answer(&self.handle, build).await
     }
 
     async fn get_backend(&self, request: Request<GetBackendRequest>) -> ApiReply<GetBackendResponse> {
@@ -109,11 +121,12 @@ impl Maglev for ApiService {
         &self,
         _: Request<ListHealthchecksRequest>,
     ) -> ApiReply<ListHealthchecksResponse> {
-        let view = self.view().await?;
-        let healthchecks = &view.config.healthchecks;
-        let healthchecks =
-            healthchecks.iter().map(|(name, check)| convert::healthcheck(name, check)).collect();
-        Ok(Response::new(ListHealthchecksResponse { healthchecks }))
+        let build = |view: &View, _: &Handle| {
+            let healthchecks = &view.config.healthchecks;
+            let healthchecks = healthchecks.iter().map(|(name, check)| convert::healthcheck(name, check));
+            Ok(ListHealthchecksResponse { healthchecks: healthchecks.collect() })
+        };
+        self.lists.healthchecks.answer(&self.handle, build).await
     }
 
     async fn get_healthcheck(
@@ -121,7 +134,8 @@ impl Maglev for ApiService {
         request: Request<GetHealthcheckRequest>,
     ) -> ApiReply<GetHealthcheckResponse> {
         let name = request.into_inner().name;
-        let view = self.view().await?;
+        // Any view has the configuration.
+        let view = self.view_of(NamedItem::Backend(String::new())).await?;
         let found = view.config.healthchecks.get(name.as_str());
         let healthcheck = found.ok_or_else(|| not_found("healthcheck", &name))?;
         let healthcheck = Some(convert::healthcheck(&name, healthcheck));
@@ -203,9 +217,14 @@ impl Maglev for ApiService {
     }
 
     async fn list_overrides(&self, _: Request<ListOverridesRequest>) -> ApiReply<ListOverridesResponse> {
-        let view = self.view().await?;
-        let overrides = view.overrides.list().map(|listed| convert::over(&listed, &view.config)).collect();
-        Ok(Response::new(ListOverridesResponse { overrides, persist_error: self.handle.persist_error() }))
+        let build = |view: &View, handle: &Handle| {
+            let overrides = view.overrides.list().map(|listed| convert::over(&listed, &view.config));
+            Ok(ListOverridesResponse {
+                overrides: overrides.collect(),
+                persist_error: handle.persist_error(),
+            })
+        };
+        self.lists.overrides.answer(&self.handle, build).await
     }
 
     async fn explain_backend(
@@ -233,10 +252,13 @@ impl Maglev for ApiService {
     type WatchEventsStream = Pin<Box<dyn Stream<Item = Result<WatchEventsResponse, Status>> + Send>>;
 
     async fn watch_events(&self, request: Request<WatchEventsRequest>) -> ApiReply<Self::WatchEventsStream> {
-        let choice = event_stream::EventFilter::try_from(&request.into_inner())?;
+        let choice = event_stream::EventFilter::try_from(request.get_ref())?;
+        let hold = request.extensions().get::<CallHold>().cloned();
         let subscriber = self.metrics.subscriber();
-        let stream = event_stream::events(choice, &self.handle, &self.log, subscriber, self.stopping.clone());
-        Ok(Response::new(Box::pin(stream.await.map_err(shutting_down)?)))
+        let stopping = self.stopping.clone();
+        let stream =
+            event_stream::events(choice, &self.handle, &self.log, subscriber, hold, stopping).await?;
+        Ok(Response::new(Box::pin(stream)))
     }
 
     async fn get_version(&self, _: Request<GetVersionRequest>) -> ApiReply<GetVersionResponse> {
@@ -254,19 +276,23 @@ impl Maglev for ApiService {
     }
 
     async fn get_lb_state(&self, _: Request<GetLbStateRequest>) -> ApiReply<GetLbStateResponse> {
-        let view = self.view().await?;
-        connected(&view.vpp)?;
-        let unread = || Status::unavailable("VPP's load balancer has not been read yet");
-        let actual = view.vpp.actual.as_ref().ok_or_else(unread)?;
-        Ok(Response::new(convert::lb_state(actual, &view)))
+        let build = |view: &View, _: &Handle| {
+            connected(&view.vpp)?;
+            let unread = || Status::unavailable("VPP's load balancer has not been read yet");
+            let actual = view.vpp.actual.as_ref().ok_or_else(unread)?;
+            Ok(convert::lb_state(actual, view))
+        };
+        self.lists.lb_state.answer(&self.handle, build).await
     }
 
     async fn get_lb_counters(&self, _: Request<GetLbCountersRequest>) -> ApiReply<GetLbCountersResponse> {
-        let view = self.view().await?;
-        connected(&view.vpp)?;
-        let unread = || Status::unavailable("VPP's counters have not been read yet, or are unreadable");
-        let found = self.handle.counters().ok_or_else(unread)?;
-        Ok(Response::new(counters::lb_counters(&found, &view)))
+        let build = |view: &View, handle: &Handle| {
+            connected(&view.vpp)?;
+            let unread = || Status::unavailable("VPP's counters have not been read yet, or are unreadable");
+            let found = handle.counters().ok_or_else(unread)?;
+            Ok(counters::lb_counters(&found, view))
+        };
+        self.lists.lb_counters.answer(&self.handle, build).await
     }
 
     async fn sync_lb_state(&self, request: Request<SyncLbStateRequest>) -> ApiReply<SyncLbStateResponse> {

@@ -11,10 +11,15 @@ use tokio::sync::{broadcast, watch};
 use tonic::Status;
 use tracing::Level;
 
+use super::answers::{CallHold, HeldBytes};
+use super::status::shutting_down;
 use super::{convert, stopped};
 use crate::handle::{Handle, ShuttingDown};
 use crate::log::{self, LogRecord, LogSubscription};
 use crate::metrics::WatchGuard;
+
+/// Estimated memory of a backend or frontend in a view, in bytes.
+const ITEM_BYTES: usize = 1 << 10;
 
 /// Event kinds that a subscriber requested.
 #[derive(Clone, Copy, Debug, Default)]
@@ -85,21 +90,30 @@ impl EventFilter {
 
 /// Returns a stream of the current state, marked as replay, and then of events, until `stopping` is true.
 ///
+/// `hold` counts the view of the replay until the client has taken it.
+///
 /// # Errors
-/// [`ShuttingDown`].
+/// UNAVAILABLE during shutdown; RESOURCE_EXHAUSTED without memory for the view.
 pub async fn events(
     filter: EventFilter,
     handle: &Handle,
     log: &log::LogBroadcast,
     guard: WatchGuard,
+    hold: Option<CallHold>,
     stopping: watch::Receiver<bool>,
-) -> Result<impl Stream<Item = Result<WatchEventsResponse, Status>> + Send + use<>, ShuttingDown> {
+) -> Result<impl Stream<Item = Result<WatchEventsResponse, Status>> + Send + use<>, Status> {
     // Subscribe before taking the view, so that no event is missed between.
     let events = filter.has_events().then(|| handle.events());
     let records = filter.log.map(|level| log.records(level));
-    let replay = Box::new(replay(handle.view().await?, filter));
-    let subscriber =
-        EventSubscriber { filter, replay, events, records, guard, stop: Box::pin(stopped(stopping)) };
+    let view = handle.view().await.map_err(shutting_down)?;
+    if let Some(hold) = &hold {
+        let length = (view.backends.len() + view.frontends.len()) * ITEM_BYTES;
+        hold.hold(HeldBytes { address: std::ptr::from_ref(&*view).addr(), length, expires: false })?;
+    }
+    let replay: Box<dyn Iterator<Item = WatchEventsResponse> + Send> = Box::new(replay(view, filter));
+    let replay = Some(replay);
+    let stop = Box::pin(stopped(stopping));
+    let subscriber = EventSubscriber { filter, replay, hold, events, records, guard, stop };
     Ok(stream::unfold(Some(subscriber), |subscriber| async {
         let mut subscriber = subscriber?;
         let next = subscriber.next().await;
@@ -122,7 +136,10 @@ fn replay(view: Arc<View>, filter: EventFilter) -> impl Iterator<Item = WatchEve
 
 struct EventSubscriber {
     filter: EventFilter,
-    replay: Box<dyn Iterator<Item = WatchEventsResponse> + Send>,
+    /// Items still to replay; `None` after the replay.
+    replay: Option<Box<dyn Iterator<Item = WatchEventsResponse> + Send>>,
+    /// Memory of the replay's view.
+    hold: Option<CallHold>,
     events: Option<broadcast::Receiver<Arc<Event>>>,
     records: Option<LogSubscription>,
     guard: WatchGuard,
@@ -132,8 +149,14 @@ struct EventSubscriber {
 impl EventSubscriber {
     /// Returns the next requested event, or the status that ends the stream.
     async fn next(&mut self) -> Result<WatchEventsResponse, Status> {
-        if let Some(response) = self.replay.next() {
-            return Ok(response);
+        if let Some(replay) = &mut self.replay {
+            if let Some(response) = replay.next() {
+                return Ok(response);
+            }
+            self.replay = None;
+            if let Some(hold) = self.hold.take() {
+                hold.release();
+            }
         }
         loop {
             let response = tokio::select! {

@@ -12,10 +12,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::{debug, error};
 
-use super::connection_limit::{ConnectionGuard, ConnectionLimiter, ConnectionOwner};
 use super::transport::ClientTransport;
 use crate::access::{AccessControl, ClientCertificate, Peer};
 use crate::config::TlsConfig;
+use crate::connection_limit::{ConnectionGuard, ConnectionLimiter, ConnectionOwner};
 use crate::listen::{AcceptBackoff, AsyncListener, ClientStream, Listener};
 
 /// Maximum number of connections of each listener.
@@ -93,7 +93,7 @@ impl ConnectionAcceptor {
         };
         match peer {
             Ok(peer) => {
-                let guard = self.connection_limit.take(ConnectionOwner::from(&peer));
+                let guard = self.connection_limit.take(owner(&peer));
                 tokio::spawn(self.clone().open(stream, peer, guard));
             }
             // The client has already disconnected.
@@ -138,6 +138,13 @@ impl ConnectionAcceptor {
         };
         let who = peer.describe(self.access.accounts()).await;
         Some(ClientTransport::new(bytes, peer, who, guard, deadline))
+    }
+}
+
+fn owner(peer: &Peer) -> ConnectionOwner {
+    match peer {
+        Peer::Unix { uid, .. } => ConnectionOwner::User(*uid),
+        Peer::Tcp { address, .. } => ConnectionOwner::from(*address),
     }
 }
 

@@ -19,13 +19,14 @@ use crate::metrics::Metrics;
 use crate::reload::Reloader;
 
 mod access;
+mod answers;
 mod api;
 mod budget;
-mod connection_limit;
 mod convert;
 mod counters;
 pub mod event_stream;
 mod incoming;
+mod lists;
 mod metrics_layer;
 mod names;
 pub mod overrides;
@@ -36,6 +37,7 @@ mod tests;
 mod transport;
 
 use access::AuthLayer;
+use answers::AnswerBudget;
 use api::ApiService;
 use metrics_layer::MetricsLayer;
 
@@ -102,7 +104,8 @@ pub async fn serve(
     health.set_serving::<MaglevServer<ApiService>>().await;
 
     let connections = incoming::incoming(listeners, reloader.access());
-    let gate = AuthLayer::new(reloader.access().clone());
+    let answers = AnswerBudget::default();
+    let gate = AuthLayer::new(reloader.access().clone(), answers.clone());
     let api =
         MaglevServer::new(ApiService::new(handle, log, reloader, Arc::clone(&metrics), stopping.clone()));
     let mut routes = Routes::new(api.max_decoding_message_size(MAX_REQUEST))
@@ -123,6 +126,7 @@ pub async fn serve(
     let mut server = std::pin::pin!(server);
     tokio::select! {
         ended = &mut server => return Ok(ended?),
+        never = answers.expire_stalled() => match never {},
         () = shutdown => {}
     }
     report_not_serving(&health).await;

@@ -10,8 +10,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
 
-use super::connection_limit::{ApiConnection, ConnectionGuard};
 use crate::access::Peer;
+use crate::connection_limit::{ApiConnection, ConnectionGuard};
 
 /// Length of the HTTP/2 client preface (RFC 9113 §3.4).
 const PREFACE: usize = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();

@@ -7,6 +7,8 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::connection_limit::ConnectionOwner;
+
 /// Connection.
 #[derive(Debug)]
 pub enum ClientStream {
@@ -14,6 +16,19 @@ pub enum ClientStream {
     Tcp(TcpStream),
     /// Unix socket.
     Unix(UnixStream),
+}
+
+impl ClientStream {
+    /// Returns the owner of the connection.
+    ///
+    /// # Errors
+    /// The client has disconnected.
+    pub fn owner(&self) -> io::Result<ConnectionOwner> {
+        Ok(match self {
+            Self::Tcp(stream) => ConnectionOwner::from(stream.peer_addr()?.ip()),
+            Self::Unix(stream) => ConnectionOwner::User(stream.peer_cred()?.uid()),
+        })
+    }
 }
 
 impl AsyncRead for ClientStream {

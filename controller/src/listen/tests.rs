@@ -36,9 +36,9 @@ async fn wildcard_listens_on_both_families() {
     let port = port(&listeners[0]);
     let mut connections = accept(listeners, 2);
     let _v4 = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
-    connections.next().await.unwrap().unwrap();
+    connections.next().await.unwrap();
     let _v6 = TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await.unwrap();
-    connections.next().await.unwrap().unwrap();
+    connections.next().await.unwrap();
 }
 
 #[tokio::test]
@@ -81,15 +81,21 @@ async fn regular_file_is_not_replaced() {
 }
 
 #[tokio::test]
-async fn excess_connections_wait() {
+async fn excess_connection_evicts_another() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("maglevd.sock");
-    let mut connections = accept(vec![bind_unix(&path).unwrap()], 1);
-    let mut first_client = UnixStream::connect(&path).await.unwrap();
-    let _second_client = UnixStream::connect(&path).await.unwrap();
-    let first = connections.next().await.unwrap().unwrap();
-    assert_eq!(futures_util::FutureExt::now_or_never(connections.next()).map(drop), None);
-    drop(first);
-    assert_eq!(first_client.read(&mut [0]).await.unwrap(), 0);
-    connections.next().await.unwrap().unwrap();
+    let mut connections = accept(vec![bind_unix(&path).unwrap()], 2);
+    let mut clients = Vec::new();
+    let mut accepted = Vec::new();
+    for _ in 0..3 {
+        clients.push(UnixStream::connect(&path).await.unwrap());
+        let connection = connections.next().await.unwrap();
+        // The first one has a request.
+        let call = accepted.is_empty().then(|| connection.guard.connection().call());
+        accepted.push((connection, call));
+    }
+    let evicted: Vec<_> = accepted.iter().map(|(one, _)| one.guard.evicted().is_cancelled()).collect();
+    assert_eq!(evicted, [false, true, false]);
+    drop(accepted);
+    assert_eq!(clients[0].read(&mut [0]).await.unwrap(), 0);
 }

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,14 +20,15 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::debug;
 
+use super::host_names::HostNames;
 use super::render_cache::RenderCache;
 use super::text::ExpositionFormat;
 use super::{Metrics, accept};
 use crate::handle::Handle;
-use crate::listen::{self, AcceptedConnection, Listener};
+use crate::listen::{self, AcceptedConnection, ClientStream, Listener};
 
 /// Maximum number of connections per listener.
-const MAX_CONNECTIONS: usize = 8;
+const MAX_CONNECTIONS: usize = 32;
 
 /// Maximum size of a request, in bytes.
 const MAX_REQUEST: usize = 16 * 1024;
@@ -50,21 +51,24 @@ const NEGOTIATED: HeaderValue = HeaderValue::from_static("accept, accept-encodin
 struct MetricsEndpoint {
     handle: Handle,
     metrics: Arc<Metrics>,
+    hosts: HostNames,
     /// Serializes rendering: concurrent scrapes cost one thread and the memory of one.
     permit: Arc<Semaphore>,
     render_cache: Arc<RenderCache>,
 }
 
-/// Serves `/metrics` on `listeners` until `shutdown` completes.
+/// Serves `/metrics` on `listeners` until `shutdown` completes. `hosts` are further names of this server.
 pub async fn serve(
     listeners: Vec<Listener>,
     handle: Handle,
     metrics: Arc<Metrics>,
+    hosts: HostNames,
     shutdown: impl Future<Output = ()>,
 ) {
     let endpoint = Arc::new(MetricsEndpoint {
         handle,
         metrics,
+        hosts,
         permit: Arc::new(Semaphore::new(1)),
         render_cache: Arc::default(),
     });
@@ -76,13 +80,12 @@ pub async fn serve(
             connection = connections.next() => connection,
         };
         match connection {
-            Some(Ok(connection)) => {
+            Some(connection) => {
                 tokio::spawn(timeout(
                     CONNECTION_TIMEOUT,
                     serve_connection(connection, Arc::clone(&endpoint)),
                 ));
             }
-            Some(Err(_)) => {}
             // There are no listeners.
             None => return shutdown.await,
         }
@@ -90,23 +93,39 @@ pub async fn serve(
 }
 
 async fn serve_connection(connection: AcceptedConnection, endpoint: Arc<MetricsEndpoint>) {
-    let AcceptedConnection { stream, permit: _place } = connection;
-    let service = service_fn(move |request| respond(request, Arc::clone(&endpoint)));
+    let AcceptedConnection { stream, guard } = connection;
+    let evicted = guard.evicted();
+    // Browsers, which a foreign name might have led here, do not use unix sockets.
+    let checks_host = matches!(stream, ClientStream::Tcp(_));
+    // A connection with a request is evicted after those without.
+    let under_way = OnceLock::new();
+    let service = service_fn(|request| {
+        under_way.get_or_init(|| guard.connection().call());
+        respond(request, Arc::clone(&endpoint), checks_host)
+    });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_REQUEST)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = served.await {
-        debug!(%error, "metrics connection failed");
+    tokio::select! {
+        served = served => if let Err(error) = served {
+            debug!(%error, "metrics connection failed");
+        },
+        () = evicted.cancelled() => {}
     }
 }
 
 async fn respond<B>(
     request: Request<B>,
     endpoint: Arc<MetricsEndpoint>,
+    checks_host: bool,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
+    if checks_host && !endpoint.hosts.admits(&request) {
+        let words = "this name is not known here: use an address, or add the name to --metrics-hosts\n";
+        return Ok(text_response(StatusCode::MISDIRECTED_REQUEST, words));
+    }
     if request.uri().path() != "/metrics" {
         return Ok(text_response(StatusCode::NOT_FOUND, "the metrics are at /metrics\n"));
     }

@@ -27,6 +27,7 @@ use crate::version;
 mod accept;
 mod calls;
 mod descriptors;
+mod host_names;
 mod http;
 mod operators;
 mod probes;
@@ -39,6 +40,7 @@ mod text;
 mod traffic;
 
 pub use calls::{CallMetrics, CallTimer, MethodMetrics};
+pub use host_names::HostNames;
 pub use http::serve;
 pub use text::ExpositionFormat;
 

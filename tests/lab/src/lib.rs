@@ -20,6 +20,7 @@ pub mod fake_peer;
 pub mod faulty_link;
 pub mod fixtures;
 pub mod host;
+pub mod hostile_client;
 pub mod hostile_server;
 pub mod http_server;
 pub mod maglevd;

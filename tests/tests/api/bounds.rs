@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 
 use maglev_lab::PATIENCE;
+use maglev_lab::hostile_client::HostileClient;
 use maglev_proto::v1::maglev_client::MaglevClient;
 use maglev_proto::v1::{EventKind, GetBackendRequest, LogLevel, WatchEventsRequest};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -167,4 +168,15 @@ fn stalled_subscribers_do_not_block_others() {
         });
     }
     drop(asleep);
+}
+
+#[test]
+fn untaken_answers_end_their_connection() {
+    let fixture = ApiFixture::new("{}");
+    for method in ["ListBackends", "GetVersion", "CheckConfig"] {
+        let mut client = HostileClient::connect(fixture.address).unwrap();
+        client.call(method, &[]).unwrap();
+        client.wait_until_closed();
+    }
+    fixture.maglevd.wait(async { check_answers(channel(&fixture).await).await.unwrap() });
 }

@@ -120,7 +120,7 @@ fn scrape_flood_is_served_despite_slow_readers() {
         .map(|number| {
             let mut stream = TcpStream::connect(metrics).unwrap();
             if number % 2 == 0 {
-                stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: lab\r\n\r\n").unwrap();
+                stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
             }
             stream
         })

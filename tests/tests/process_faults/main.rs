@@ -8,6 +8,7 @@ mod connection_floods;
 mod cpu_starvation;
 mod disk;
 mod fixtures;
+mod hostile_viewers;
 mod kills;
 mod links;
 mod memory;

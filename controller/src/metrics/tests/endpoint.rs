@@ -18,7 +18,8 @@ async fn response_to(request: &str) -> (String, Vec<u8>) {
     let (stop, stopped) = oneshot::channel::<()>();
     let metrics = Arc::new(Metrics::new().unwrap());
     let shutdown = async { drop(stopped.await) };
-    let server = tokio::spawn(serve(vec![listener], fixture::owner(fixture::view()), metrics, shutdown));
+    let (handle, hosts) = (fixture::owner(fixture::view()), HostNames::default());
+    let server = tokio::spawn(serve(vec![listener], handle, metrics, hosts, shutdown));
     let mut client = UnixStream::connect(&path).await.unwrap();
     client.write_all(format!("{request}\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
     let mut respond = Vec::new();

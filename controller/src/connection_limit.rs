@@ -11,8 +11,6 @@ use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::access::Peer;
-
 /// Owner that connections are counted for: a local user, or one customer's network.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum ConnectionOwner {
@@ -22,14 +20,11 @@ pub enum ConnectionOwner {
     Network(Ipv6Addr),
 }
 
-impl From<&Peer> for ConnectionOwner {
-    fn from(peer: &Peer) -> Self {
-        match peer {
-            Peer::Unix { uid, .. } => Self::User(*uid),
-            Peer::Tcp { address: IpAddr::V4(v4), .. } => Self::Network(v4.to_ipv6_mapped()),
-            Peer::Tcp { address: IpAddr::V6(v6), .. } => {
-                Self::Network(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64))
-            }
+impl From<IpAddr> for ConnectionOwner {
+    fn from(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(v4) => Self::Network(v4.to_ipv6_mapped()),
+            IpAddr::V6(v6) => Self::Network(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
         }
     }
 }
@@ -104,6 +99,17 @@ fn eviction_victim(guard: &[Arc<ApiConnection>], newcomer: ConnectionOwner) -> O
 }
 
 impl ApiConnection {
+    /// Returns the owner.
+    #[must_use]
+    pub const fn owner(&self) -> ConnectionOwner {
+        self.owner
+    }
+
+    /// Ends the connection.
+    pub fn evict(&self) {
+        self.evicted.cancel();
+    }
+
     /// Records the start of a call.
     #[must_use]
     pub fn call(self: &Arc<Self>) -> CallGuard {
@@ -204,8 +210,7 @@ mod tests {
 
     #[test]
     fn ipv6_prefix_is_one_owner() {
-        let owner =
-            |address: &str| ConnectionOwner::from(&Peer::of_tcp(address.parse().unwrap(), false, None));
+        let owner = |address: &str| ConnectionOwner::from(address.parse::<IpAddr>().unwrap());
         assert_eq!(owner("2001:db8:0:1::1"), owner("2001:db8:0:1:ffff::2"));
         assert_ne!(owner("2001:db8:0:1::1"), owner("2001:db8:0:2::1"));
         assert_ne!(owner("192.0.2.1"), owner("192.0.2.2"));
