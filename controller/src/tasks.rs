@@ -95,7 +95,7 @@ pub fn start<C: Clock, P: prober::ConnectProber, V: vpp::ConnectVpp, D: Disk>(
     tasks.spawn(persister.run());
     let (owned_vips, pending) = watch::channel(owned_vips);
     if let Some(store) = ownership {
-        tasks.spawn(OwnershipWriter { store, pending }.run());
+        tasks.spawn(OwnershipWriter { store, pending, metrics: Arc::clone(&metrics) }.run());
     }
     let channels = DriverChannels {
         inputs,

@@ -98,6 +98,9 @@ pub const SAVES: Descriptor =
 pub const UNSAVED: Descriptor =
     metric("maglev_overrides_unsaved", "1 if the last write of the overrides failed.", &[]);
 
+pub const OWNERSHIP_UNSAVED: Descriptor =
+    metric("maglev_owned_vips_unsaved", "1 if the last write of the list of maglevd's VIPs failed.", &[]);
+
 impl Descriptor {
     /// Registers a counter without labels.
     pub fn counter(self, registry: &Registry) -> prometheus::Result<IntCounter> {

@@ -278,6 +278,11 @@ impl Metrics {
         self.operators.record_save(ok);
     }
 
+    /// Records a write of the VIPs that are ours.
+    pub fn record_ownership_save(&self, ok: bool) {
+        self.operators.record_ownership_save(ok);
+    }
+
     /// Adds `times` refusals of a call because of the caller's role.
     pub fn count_refusals(&self, method: &str, times: u64) {
         self.refusals.with_label_values(&[method]).inc_by(times);

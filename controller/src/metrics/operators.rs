@@ -17,6 +17,7 @@ pub struct OperatorMetrics {
     actions: IntCounterVec,
     saves: IntCounterVec,
     unsaved: IntGauge,
+    ownership_unsaved: IntGauge,
 }
 
 impl OperatorMetrics {
@@ -30,6 +31,7 @@ impl OperatorMetrics {
             actions: descriptors::OPERATOR_ACTIONS.counters_of(registry, names)?,
             saves: descriptors::SAVES.counters_of(registry, RESULTS)?,
             unsaved: descriptors::UNSAVED.int_gauge(registry)?,
+            ownership_unsaved: descriptors::OWNERSHIP_UNSAVED.int_gauge(registry)?,
         })
     }
 
@@ -40,6 +42,10 @@ impl OperatorMetrics {
     pub fn record_save(&self, ok: bool) {
         self.saves.with_label_values(&[RESULTS[usize::from(!ok)]]).inc();
         self.unsaved.set((!ok).into());
+    }
+
+    pub fn record_ownership_save(&self, ok: bool) {
+        self.ownership_unsaved.set((!ok).into());
     }
 }
 

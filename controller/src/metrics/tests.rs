@@ -380,6 +380,7 @@ fn operator_actions_start_at_zero() {
     let audit = Audit::of("alice".into(), AuditAction::SetWeight);
     metrics.count_event(&Event { at: fixture::wall(0), kind: Kind::Operator(audit) });
     metrics.record_save(false);
+    metrics.record_ownership_save(false);
     let after = text(&metrics);
     for line in [
         "maglev_operator_actions_total{action=\"set_weight\"} 1",
@@ -387,6 +388,7 @@ fn operator_actions_start_at_zero() {
         "maglev_overrides_save_total{result=\"failure\"} 1",
         "maglev_overrides_save_total{result=\"success\"} 0",
         "maglev_overrides_unsaved 1",
+        "maglev_owned_vips_unsaved 1",
     ] {
         assert!(after.lines().any(|found| found == line), "{line} is not in\n{after}");
     }

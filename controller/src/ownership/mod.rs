@@ -2,12 +2,14 @@
 //! after the next start. The file follows each change, at most once a second.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use maglev_core::ownership::OwnedVips;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
+use crate::metrics::Metrics;
 use crate::overrides::Disk;
 use crate::retry::RetryState;
 
@@ -33,12 +35,14 @@ pub struct OwnershipWriter<D> {
     pub store: OwnershipStore<D>,
     /// Newest VIPs. Once the sender is dropped, the task writes the last value and ends.
     pub pending: watch::Receiver<OwnedVips>,
+    /// Result of the last write.
+    pub metrics: Arc<Metrics>,
 }
 
 impl<D: Disk> OwnershipWriter<D> {
     /// Writes until the driver has ended.
     pub async fn run(self) {
-        let Self { mut store, mut pending } = self;
+        let Self { mut store, mut pending, metrics } = self;
         let (mut retry, mut is_behind) = (RetryState::default(), false);
         loop {
             let ended = pending.changed().await.is_err();
@@ -48,6 +52,7 @@ impl<D: Disk> OwnershipWriter<D> {
             // This fails only when the runtime shuts down.
             let Some((result, used)) = attempt else { return };
             store = used;
+            metrics.record_ownership_save(result.is_ok());
             let pause = match result {
                 Ok(()) => {
                     if std::mem::take(&mut is_behind) {
