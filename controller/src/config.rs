@@ -2,11 +2,12 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use maglev_core::config::{Config, Problem, check, file};
 use maglev_ipc::check::MAX_BUNDLE;
+use maglev_ipc::text::is_unprintable;
 use nix::fcntl::OFlag;
 
 mod aliases;
@@ -76,6 +77,24 @@ pub enum LoadError {
 /// # Errors
 /// [`LoadError`].
 pub fn load(path: &Path) -> Result<LoadedConfig, LoadError> {
+    load_with(path, read)
+}
+
+/// Like [`load`], and also reads a pipe, such as `/dev/stdin`.
+///
+/// # Errors
+/// [`LoadError`].
+pub fn load_from_any(path: &Path) -> Result<LoadedConfig, LoadError> {
+    load_with(path, |path, max| {
+        let is_pipe = path.metadata()?.file_type().is_fifo();
+        if is_pipe { read_open(File::open(path)?, max) } else { read(path, max) }
+    })
+}
+
+fn load_with(
+    path: &Path,
+    read: impl FnOnce(&Path, usize) -> io::Result<Vec<u8>>,
+) -> Result<LoadedConfig, LoadError> {
     let bytes = read(path, MAX_FILE).map_err(|why| LoadError::Read { path: path.to_owned(), why })?;
     let file = parse(&bytes).map_err(|SyntaxError { line, column, message }| LoadError::Parse {
         path: path.to_owned(),
@@ -203,7 +222,7 @@ fn open(path: &Path, max: usize) -> io::Result<(File, Metadata)> {
 /// Reads at most `max` bytes of an open file.
 fn read_open(file: File, max: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    // One byte more than allowed shows that the file has grown since.
+    // One byte more than allowed shows that there are more.
     file.take(u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() <= max { Ok(bytes) } else { Err(too_large(max)) }
 }
@@ -212,11 +231,11 @@ fn too_large(max: usize) -> io::Error {
     io::Error::other(format!("larger than {max} bytes"))
 }
 
-/// Escapes control characters of `text`, which quotes names from the file, so that it stays one line.
+/// Escapes control and invisible characters of `text`, which quotes names from the file, so that it stays one line.
 fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() {
+        if is_unprintable(c) {
             line.extend(c.escape_default());
         } else {
             line.push(c);

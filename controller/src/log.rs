@@ -16,6 +16,8 @@ use maglev_core::time::WallTime;
 use maglev_proto::Timestamp;
 use tracing::{Subscriber, error, info, warn};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -71,6 +73,19 @@ pub fn init(level: &LogFilter, format: LineFormat) -> LogBroadcast {
     let lines = lines(format, style, io::stderr).with_filter(level.filter());
     tracing_subscriber::registry().with(lines).with(subscribe.layer()).init();
     subscribe
+}
+
+/// Returns the line of an error that ends the program, in the form of the other lines of `--log-format json`. It is written
+/// whatever the level, and before there is a log.
+#[must_use]
+pub fn json_error(message: &str) -> String {
+    let mut timestamp = String::new();
+    // Writing to a string cannot fail.
+    let _ = tracing_subscriber::fmt::time::SystemTime.format_time(&mut Writer::new(&mut timestamp));
+    let record = serde_json::json!({
+        "timestamp": timestamp, "level": "ERROR", "message": message, "target": "maglevd",
+    });
+    record.to_string()
 }
 
 /// Destination of the lines.

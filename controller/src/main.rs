@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use maglevd::flags::Flags;
+use maglevd::log::{self, LineFormat};
 use maglevd::{config, daemon, spawner};
 
 fn main() -> ExitCode {
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
     if flags.spawner {
         return match spawner::serve(&flags) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&error),
+            Err(error) => fail(&error, flags.log_format),
         };
     }
     if let Err(error) = maglev_sandbox::close_inherited() {
@@ -33,20 +34,23 @@ fn main() -> ExitCode {
     match daemon::run(&flags) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => match error.downcast_ref() {
-            Some(error) => refuse(error),
-            None => fail(&error),
+            Some(error) => refuse(error, flags.log_format),
+            None => fail(&error, flags.log_format),
         },
     }
 }
 
-fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("maglevd: {error:#}");
+fn fail(error: &anyhow::Error, format: LineFormat) -> ExitCode {
+    match format {
+        LineFormat::Text => eprintln!("maglevd: {error:#}"),
+        LineFormat::Json => eprintln!("{}", log::json_error(&format!("{error:#}"))),
+    }
     ExitCode::FAILURE
 }
 
 /// Implements `--check`: exits with 0 if valid, 1 if unreadable or unparsable, 2 if invalid.
 fn check(path: &Path) -> ExitCode {
-    match config::load(path) {
+    match config::load_from_any(path) {
         Ok(loaded) => {
             for warning in loaded.warnings() {
                 eprintln!("{}: warning: {warning}", path.display());
@@ -54,14 +58,17 @@ fn check(path: &Path) -> ExitCode {
             println!("{}: configuration valid", path.display());
             ExitCode::SUCCESS
         }
-        Err(error) => refuse(&error),
+        Err(error) => refuse(&error, LineFormat::Text),
     }
 }
 
-fn refuse(error: &config::LoadError) -> ExitCode {
+fn refuse(error: &config::LoadError, format: LineFormat) -> ExitCode {
     let (code, lines) = config::report(error);
     for line in lines {
-        eprintln!("{line}");
+        match format {
+            LineFormat::Text => eprintln!("{line}"),
+            LineFormat::Json => eprintln!("{}", log::json_error(&line)),
+        }
     }
     code.into()
 }

@@ -207,6 +207,20 @@ fn only_bounded_regular_files_are_read() {
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
     assert_eq!(reported(&fifo), alone(&format!("{name}/fifo: not a regular file")));
 
+    // The check of a pipeline reads a pipe, as far as a file.
+    let written = |bytes: Vec<u8>| {
+        let (path, fifo) = (fifo.clone(), fifo.clone());
+        let writer = std::thread::spawn(move || fs::write(path, bytes));
+        let loaded = load_from_any(&fifo);
+        // A reader that stops early fails the writer.
+        drop(writer.join().unwrap());
+        loaded
+    };
+    written(b"maglev: {}".to_vec()).unwrap();
+    let too_long = report(&written(vec![b'#'; 17 << 20]).unwrap_err());
+    assert_eq!(too_long, alone(&format!("{name}/fifo: larger than 16777216 bytes")));
+    assert!(load_from_any(Path::new("/dev/zero")).is_err());
+
     let huge = directory.path().join("huge");
     fs::File::create(&huge).unwrap().set_len(100 << 20).unwrap();
     assert_eq!(reported(&huge), alone(&format!("{name}/huge: larger than 16777216 bytes")));

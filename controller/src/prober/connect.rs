@@ -13,6 +13,9 @@ use super::{ConnectProber, LinkError};
 use crate::flags::socket_for_netns;
 use crate::spawner::ProberSpawner;
 
+/// Directory of the sockets of installed probers.
+const SERVICE_SOCKETS: &str = "/run/vpp-maglev";
+
 /// Connector of the prober.
 #[derive(Debug)]
 pub enum ProberConnector {
@@ -39,10 +42,15 @@ impl ConnectProber for ProberConnector {
     }
 
     async fn explain(&self, fault: LinkError) -> LinkError {
-        let (Self::Spawner(spawner), LinkError::Link(_) | LinkError::Io(_)) = (self, &fault) else {
-            return fault;
+        let spawner = match (self, &fault) {
+            (Self::Spawner(spawner), LinkError::Link(_) | LinkError::Io(_)) => Arc::clone(spawner),
+            (Self::Socket(path), LinkError::Link(_) | LinkError::Io(_))
+                if path.starts_with(SERVICE_SOCKETS) =>
+            {
+                return LinkError::Service(Box::new(fault));
+            }
+            _ => return fault,
         };
-        let spawner = Arc::clone(spawner);
         let reason = spawn_blocking(move || spawner.exit_reason()).await;
         reason.ok().flatten().map_or(fault, LinkError::Exited)
     }
@@ -63,6 +71,21 @@ fn is_trusted(uid: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn closed_link_of_a_service_names_its_log() {
+        let explain = async |path: &str| {
+            let closed = LinkError::Link(maglev_ipc_link::Error::Closed);
+            ProberConnector::Socket(path.into()).explain(closed).await
+        };
+        let service = explain("/run/vpp-maglev/prober.sock").await;
+        assert_eq!(
+            service.to_string(),
+            "the peer closed the link; the prober's log: journalctl -u 'vpp-maglevd-prober*'"
+        );
+        assert_eq!(service.label(), Some("lost"));
+        assert_eq!(explain("/tmp/prober.sock").await.to_string(), "the peer closed the link");
+    }
 
     #[test]
     fn netns_has_its_own_socket() {

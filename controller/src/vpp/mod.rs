@@ -95,6 +95,13 @@ pub struct VppLink<R> {
     pub reading_budget: Arc<ReadingBudget>,
 }
 
+/// Connection to VPP, with what its stats tell.
+struct ConnectedVpp {
+    client: VppClient,
+    info: VppInfo,
+    memory: Option<VppMemory>,
+}
+
 /// Call in progress, which may result in an input of the core.
 type PendingCall = BoxFuture<'static, Result<Option<Input>, Error>>;
 
@@ -104,10 +111,11 @@ impl<R: ConnectVpp> VppLink<R> {
         let mut reconnect = ReconnectState::default();
         while !self.inputs.is_closed() {
             match self.connect().await {
-                Ok((client, info)) => {
+                Ok(connected) => {
+                    let info = &connected.info;
                     info!(event = %"vpp", version = %info.version, pid = info.pid, "VPP connected");
                     let began = Instant::now();
-                    self.session(client, info).await;
+                    self.session(connected).await;
                     if let Some(times) = reconnect.ended(began.elapsed()) {
                         error!(event = %"vpp", times, "VPP ends, or hangs up, soon after each connection: see its own log; its heap may be too small");
                     }
@@ -143,21 +151,23 @@ impl<R: ConnectVpp> VppLink<R> {
         }
     }
 
-    async fn connect(&self) -> Result<(VppClient, VppInfo), Error> {
+    async fn connect(&self) -> Result<ConnectedVpp, Error> {
         let observer = Arc::new(CallObserver(Arc::clone(&self.metrics)));
         let options = ClientOptions { observer, ..ClientOptions::default() };
         let client = self.api.connect(options).await?;
         let (version, ping) = (client.request(&ShowVersion {}), client.request(&ControlPing {}));
         let (version, ping) = (version.await?, ping.await?);
-        let boot = self.api.boot(self.stats.clone()).await;
+        // A stats socket that does not answer delays both reads at once.
+        let (boot, memory) =
+            tokio::join!(self.api.boot(self.stats.clone()), self.api.memory(self.stats.clone()));
         let info =
             VppInfo { version: version.version.0, build_date: version.build_date.0, pid: ping.pid, boot };
-        Ok((client, info))
+        Ok(ConnectedVpp { client, info, memory })
     }
 
     /// Serves the core until the connection is lost.
-    async fn session(&mut self, client: VppClient, info: VppInfo) {
-        if let Err(reason) = self.serve(&client, info).await {
+    async fn session(&mut self, connected: ConnectedVpp) {
+        if let Err(reason) = self.serve(connected).await {
             warn!(event = %"vpp", %reason, "VPP lost; if it still runs, it keeps forwarding unchanged");
             self.metrics.count_link_error("vpp", "lost");
         }
@@ -166,15 +176,16 @@ impl<R: ConnectVpp> VppLink<R> {
     }
 
     /// Serves the connection; returns `Ok` once the driver has ended.
-    async fn serve(&mut self, client: &VppClient, info: VppInfo) -> Result<(), Error> {
+    async fn serve(&mut self, connected: ConnectedVpp) -> Result<(), Error> {
+        let ConnectedVpp { client, info, memory } = connected;
+        let client = &client;
         let mut work: FuturesUnordered<PendingCall> = FuturesUnordered::new();
         let starter = calls::CallStarter::new(client, &self.metrics, &self.reading_budget);
         let mut pings = interval(PING_INTERVAL);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Commands for an earlier session are void; the first one of this session is to read everything.
         let mut all_read = false;
-        let memory = self.api.memory(self.stats.clone()).await.map(Input::VppMeasured);
-        let first = std::iter::once(Input::VppUp(info)).chain(memory).collect();
+        let first = std::iter::once(Input::VppUp(info)).chain(memory.map(Input::VppMeasured)).collect();
         if self.inputs.send(first).await.is_err() {
             return Ok(());
         }

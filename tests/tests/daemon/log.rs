@@ -67,6 +67,22 @@ fn spawned_prober_logs_like_maglevd() {
     }
 }
 
+#[test]
+fn failed_start_logs_json_only() {
+    let dir = TestDir::new();
+    for (config, flag, value) in
+        [("maglev: {}", "--metrics-addr", "192.0.2.1:1"), ("maglev: [", "--prober", "spawn")]
+    {
+        let setup = MaglevdSetup::new(&dir, config).flag("--log-format", "json").flag(flag, value);
+        let (status, lines) = setup.start_failing();
+        assert!(!status.success() && !lines.is_empty());
+        for line in lines {
+            let record: serde_json::Value = serde_json::from_str(&line).unwrap();
+            assert!(record["timestamp"].is_string() && record["message"].is_string(), "{line}");
+        }
+    }
+}
+
 /// A prober that cannot start says why, and so does `explain`.
 #[test]
 fn exit_of_spawned_prober_is_explained() {
