@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 /// Its result goes to all callers who asked before it began, so each receives a result no older than its request. Of many
 /// concurrent callers, some wait for the present run, and the others share the next.
 #[derive(Debug)]
-pub struct Coalesced<T>(Arc<SharedWork<T>>);
+pub struct CoalescedWork<T>(Arc<SharedWork<T>>);
 
 #[derive(Debug)]
 struct SharedWork<T> {
@@ -25,14 +25,14 @@ struct SharedWork<T> {
 /// Waiting caller. The last one to leave frees the result.
 struct WaitingCaller<T>(Arc<SharedWork<T>>);
 
-impl<T> Default for Coalesced<T> {
+impl<T> Default for CoalescedWork<T> {
     fn default() -> Self {
         let (requests, waiting, last) = Default::default();
         Self(Arc::new(SharedWork { requests, waiting, last }))
     }
 }
 
-impl<T: Clone + Send + 'static> Coalesced<T> {
+impl<T: Clone + Send + 'static> CoalescedWork<T> {
     /// Returns the result of a run of `work` that begins after this call; `None` if the runtime shuts down. A run goes on
     /// after its caller has gone.
     pub async fn run<F>(&self, work: impl FnOnce() -> F) -> Option<T>
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     struct Scene {
-        work: Arc<Coalesced<usize>>,
+        work: Arc<CoalescedWork<usize>>,
         runs: Arc<AtomicUsize>,
         gate: Arc<Semaphore>,
     }

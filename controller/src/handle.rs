@@ -13,7 +13,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use crate::published::{PersistStatus, TrafficCounters, VppReading};
-use crate::readings::{Freshness, ReadingBudget, ReadingError, SharedReading, VppReadings};
+use crate::readings::{ReadingBudget, ReadingError, ReadingFreshness, SharedReading, VppReadings};
 
 /// Maximum number of events that a subscriber may lag behind before it loses the oldest.
 pub const EVENT_BACKLOG: usize = 4096;
@@ -271,7 +271,7 @@ impl Handle {
     /// [`ShuttingDown`]; inside, [`ReadingError`].
     pub async fn read_vpp(
         &self,
-        freshness: Freshness,
+        freshness: ReadingFreshness,
     ) -> Result<Result<Arc<SharedReading>, ReadingError>, ShuttingDown> {
         let turn = self.readings.turn().await;
         let snapshot = self.snapshot().await?;

@@ -25,7 +25,7 @@ const SHARED_AGE: Duration = Duration::from_secs(1);
 
 /// Demand on the age of a reading.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Freshness {
+pub enum ReadingFreshness {
     /// The newest reading; another if it is old, and the budget has room.
     Shared,
     /// A reading that begins after the request if the budget has room, even its reserve.
@@ -34,7 +34,7 @@ pub enum Freshness {
     Required,
 }
 
-impl Freshness {
+impl ReadingFreshness {
     /// Number of demands.
     pub const COUNT: usize = 3;
 }
@@ -169,7 +169,7 @@ impl ReadingTurn {
     /// [`ReadingError::BudgetExhausted`].
     pub fn find(
         &self,
-        freshness: Freshness,
+        freshness: ReadingFreshness,
         reads: VppReads,
     ) -> Result<Option<Arc<SharedReading>>, ReadingError> {
         // The core reads all on each connection. Older readings are then void, and one is due at any cost.
@@ -179,10 +179,10 @@ impl ReadingTurn {
         let is_old = newest.age() >= SHARED_AGE || newest.reads != reads;
         let is_due = match freshness {
             _ if newest.began > self.asked => false,
-            Freshness::Shared => is_old && self.budget.admits(FRESH_RESERVE),
-            Freshness::Preferred => self.budget.admits(0),
-            Freshness::Required if self.budget.admits(0) => true,
-            Freshness::Required => return Err(ReadingError::BudgetExhausted),
+            ReadingFreshness::Shared => is_old && self.budget.admits(FRESH_RESERVE),
+            ReadingFreshness::Preferred => self.budget.admits(0),
+            ReadingFreshness::Required if self.budget.admits(0) => true,
+            ReadingFreshness::Required => return Err(ReadingError::BudgetExhausted),
         };
         Ok((!is_due).then(|| Arc::clone(newest)))
     }

@@ -28,12 +28,12 @@ use tonic::{Request, Response, Status};
 use super::answers::CallHold;
 use super::lists::SharedList;
 use super::overrides::{self, requester};
-use super::plans::Planner;
+use super::plans::VppPlanner;
 use super::status::{connected, not_found, shutting_down};
 use super::{access, convert, counters, event_stream, plans};
 use crate::handle::{Handle, NamedItem};
 use crate::metrics::Metrics;
-use crate::readings::Freshness;
+use crate::readings::ReadingFreshness;
 use crate::reload::Reloader;
 use crate::{log, version};
 
@@ -42,15 +42,15 @@ pub struct ApiService {
     handle: Handle,
     log: log::LogBroadcast,
     reloader: Reloader,
-    planner: Planner,
-    lists: Lists,
+    planner: VppPlanner,
+    lists: SharedLists,
     metrics: Arc<Metrics>,
     stopping: watch::Receiver<bool>,
 }
 
 /// Answers that depend on no request.
 #[derive(Default)]
-struct Lists {
+struct SharedLists {
     frontends: SharedList,
     backends: SharedList,
     healthchecks: SharedList,
@@ -70,8 +70,8 @@ impl ApiService {
         metrics: Arc<Metrics>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        let planner = Planner::new(handle.clone(), reloader.clone());
-        Self { handle, log, reloader, planner, lists: Lists::default(), metrics, stopping }
+        let planner = VppPlanner::new(handle.clone(), reloader.clone());
+        Self { handle, log, reloader, planner, lists: SharedLists::default(), metrics, stopping }
     }
 
     async fn view_of(&self, subject: NamedItem) -> Result<Arc<View>, Status> {
@@ -301,9 +301,9 @@ impl Maglev for ApiService {
             access::require_role(&request, Role::Operate)?;
         }
         let freshness = match (fresh, dry_run) {
-            (true, _) => Freshness::Required,
-            (false, true) => Freshness::Shared,
-            (false, false) => Freshness::Preferred,
+            (true, _) => ReadingFreshness::Required,
+            (false, true) => ReadingFreshness::Shared,
+            (false, false) => ReadingFreshness::Preferred,
         };
         let plan = self.planner.sync(freshness).await?;
         if !dry_run {
@@ -317,7 +317,7 @@ impl Maglev for ApiService {
         if fresh {
             access::require_role(&request, Role::Operate)?;
         }
-        let freshness = if fresh { Freshness::Required } else { Freshness::Shared };
+        let freshness = if fresh { ReadingFreshness::Required } else { ReadingFreshness::Shared };
         self.planner.check(plan.then_some(freshness)).await.map(Response::new)
     }
 

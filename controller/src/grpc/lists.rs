@@ -8,7 +8,7 @@ use tonic::{Response, Status};
 
 use super::answers::EncodedAnswer;
 use super::status::shutting_down;
-use crate::coalesced::Coalesced;
+use crate::coalesced::CoalescedWork;
 use crate::handle::{Handle, ShuttingDown};
 
 /// Length of a message's prefix: a compression flag and the message's length.
@@ -16,7 +16,7 @@ const PREFIX: usize = 5;
 
 /// Encoded answer of one list.
 #[derive(Debug, Default)]
-pub struct SharedList(Coalesced<Result<Bytes, Status>>);
+pub struct SharedList(CoalescedWork<Result<Bytes, Status>>);
 
 impl SharedList {
     /// Returns an answer that `build` makes of a view no older than this call. Conversion and encoding run off the worker

@@ -14,22 +14,22 @@ use tonic::Status;
 use super::convert::vip;
 use super::status::{connected, not_connected, shutting_down};
 use crate::clock;
-use crate::coalesced::Coalesced;
+use crate::coalesced::CoalescedWork;
 use crate::config::{LoadError, report};
 use crate::handle::{Handle, ShuttingDown};
-use crate::readings::{Freshness, ReadingError};
+use crate::readings::{ReadingError, ReadingFreshness};
 use crate::reload::Reloader;
 
-/// Planner of syncs and reloads. One plan of a kind is made at a time, for all who ask for it.
-pub struct Planner {
+/// VppPlanner of syncs and reloads. One plan of a kind is made at a time, for all who ask for it.
+pub struct VppPlanner {
     handle: Handle,
     reloader: Reloader,
-    syncs: [Coalesced<Result<v1::Plan, Status>>; Freshness::COUNT],
-    plans: [Coalesced<Result<CheckConfigResponse, Status>>; Freshness::COUNT],
-    checks: Coalesced<Result<CheckConfigResponse, Status>>,
+    syncs: [CoalescedWork<Result<v1::Plan, Status>>; ReadingFreshness::COUNT],
+    plans: [CoalescedWork<Result<CheckConfigResponse, Status>>; ReadingFreshness::COUNT],
+    checks: CoalescedWork<Result<CheckConfigResponse, Status>>,
 }
 
-impl Planner {
+impl VppPlanner {
     /// Creates a planner.
     pub fn new(handle: Handle, reloader: Reloader) -> Self {
         let (syncs, plans, checks) = Default::default();
@@ -37,14 +37,14 @@ impl Planner {
     }
 
     /// Returns the changes that bring VPP to the desired state.
-    pub async fn sync(&self, freshness: Freshness) -> Result<v1::Plan, Status> {
+    pub async fn sync(&self, freshness: ReadingFreshness) -> Result<v1::Plan, Status> {
         let handle = self.handle.clone();
         let work = || async move { plan(&handle, None, freshness).await };
         self.syncs[freshness as usize].run(work).await.ok_or(ShuttingDown).map_err(shutting_down)?
     }
 
     /// Checks the configuration file, and plans its reload if a freshness is given.
-    pub async fn check(&self, freshness: Option<Freshness>) -> Result<CheckConfigResponse, Status> {
+    pub async fn check(&self, freshness: Option<ReadingFreshness>) -> Result<CheckConfigResponse, Status> {
         let (handle, reloader) = (self.handle.clone(), self.reloader.clone());
         let work = || async move { check(&handle, &reloader, freshness).await };
         let coalesced = freshness.map_or(&self.checks, |freshness| &self.plans[freshness as usize]);
@@ -55,7 +55,7 @@ impl Planner {
 async fn check(
     handle: &Handle,
     reloader: &Reloader,
-    freshness: Option<Freshness>,
+    freshness: Option<ReadingFreshness>,
 ) -> Result<CheckConfigResponse, Status> {
     let config = match reloader.check().await.map_err(shutting_down)? {
         Ok(loaded) => loaded.config,
@@ -72,7 +72,7 @@ async fn check(
 async fn plan(
     handle: &Handle,
     config: Option<Arc<Config>>,
-    freshness: Freshness,
+    freshness: ReadingFreshness,
 ) -> Result<v1::Plan, Status> {
     let connection = connected(&handle.snapshot().await.map_err(shutting_down)?.vpp()).map(drop);
     if let (Err(_), Some(config)) = (&connection, &config) {

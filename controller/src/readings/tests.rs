@@ -59,7 +59,7 @@ impl Scene {
         scene
     }
 
-    async fn read(&self, freshness: Freshness) -> Result<Arc<SharedReading>, ReadingError> {
+    async fn read(&self, freshness: ReadingFreshness) -> Result<Arc<SharedReading>, ReadingError> {
         self.handle.read_vpp(freshness).await.unwrap()
     }
 
@@ -87,7 +87,7 @@ async fn viewers_stay_within_the_budget() {
     let scene = Scene::new(COST);
     for _ in 0..1000 {
         for _ in 0..20 {
-            scene.read(Freshness::Shared).await.unwrap();
+            scene.read(ReadingFreshness::Shared).await.unwrap();
         }
         advance(SHARED_AGE).await;
     }
@@ -96,13 +96,13 @@ async fn viewers_stay_within_the_budget() {
     let most = usize::try_from(all.as_millis() / COST.as_millis()).unwrap() + 1;
     assert!((most - 2..=most).contains(&scene.count()), "{} of {most}", scene.count());
     // What is left serves an operator.
-    scene.read(Freshness::Required).await.unwrap();
+    scene.read(ReadingFreshness::Required).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn concurrent_viewers_share_one_reading() {
     let scene = Arc::new(Scene::new(Duration::ZERO));
-    for freshness in [Freshness::Shared, Freshness::Required, Freshness::Preferred] {
+    for freshness in [ReadingFreshness::Shared, ReadingFreshness::Required, ReadingFreshness::Preferred] {
         let before = scene.count();
         advance(2 * SHARED_AGE).await;
         let calls: Vec<_> = (0..100)
@@ -115,7 +115,7 @@ async fn concurrent_viewers_share_one_reading() {
             call.await.unwrap();
         }
         // Time stands still, so a fresh reading never begins after its request.
-        let expected = if freshness == Freshness::Shared { 1 } else { 100 };
+        let expected = if freshness == ReadingFreshness::Shared { 1 } else { 100 };
         assert_eq!(scene.count() - before, expected, "{freshness:?}");
     }
 }
@@ -123,31 +123,31 @@ async fn concurrent_viewers_share_one_reading() {
 #[tokio::test(start_paused = true)]
 async fn fresh_reading_is_refused_without_budget() {
     let scene = Scene::new(Duration::from_secs(2));
-    assert_eq!(scene.read(Freshness::Required).await.unwrap().age(), Duration::ZERO);
-    let refused = scene.read(Freshness::Required).await.unwrap_err();
+    assert_eq!(scene.read(ReadingFreshness::Required).await.unwrap().age(), Duration::ZERO);
+    let refused = scene.read(ReadingFreshness::Required).await.unwrap_err();
     assert!(matches!(refused, ReadingError::BudgetExhausted));
     advance(Duration::from_secs(90)).await;
-    for freshness in [Freshness::Shared, Freshness::Preferred] {
+    for freshness in [ReadingFreshness::Shared, ReadingFreshness::Preferred] {
         assert_eq!(scene.read(freshness).await.unwrap().age(), Duration::from_secs(90));
     }
     assert_eq!(scene.count(), 1);
     advance(Duration::from_secs(11)).await;
-    assert_eq!(scene.read(Freshness::Required).await.unwrap().age(), Duration::ZERO);
+    assert_eq!(scene.read(ReadingFreshness::Required).await.unwrap().age(), Duration::ZERO);
 }
 
 /// An hour of comparisons never shuts clients out, and another VPP is read.
 #[tokio::test(start_paused = true)]
 async fn reconciler_reads_void_and_cause_no_debt() {
     let scene = Scene::new(Duration::ZERO);
-    scene.read(Freshness::Shared).await.unwrap();
+    scene.read(ReadingFreshness::Shared).await.unwrap();
     scene.budget.charge_reconciler(Duration::from_secs(3600));
     advance(SHARED_AGE).await;
-    scene.read(Freshness::Shared).await.unwrap();
+    scene.read(ReadingFreshness::Shared).await.unwrap();
     assert_eq!(scene.count(), 1);
     scene.full_reads.fetch_add(1, Ordering::SeqCst);
-    scene.read(Freshness::Shared).await.unwrap();
+    scene.read(ReadingFreshness::Shared).await.unwrap();
     assert_eq!(scene.count(), 2);
-    scene.read(Freshness::Required).await.unwrap();
+    scene.read(ReadingFreshness::Required).await.unwrap();
     assert_eq!(scene.count(), 3);
 }
 
@@ -157,7 +157,7 @@ async fn readings_are_serialized_after_cancellation() {
     scene.gate.forget_permits(1000);
     let ask = || {
         let scene = scene.clone();
-        tokio::spawn(async move { scene.read(Freshness::Required).await })
+        tokio::spawn(async move { scene.read(ReadingFreshness::Required).await })
     };
     let calls = [ask(), ask(), ask()];
     advance(SHARED_AGE).await;

@@ -76,7 +76,7 @@ async fn shared_answer_counts_once() {
 }
 
 #[tokio::test]
-async fn connection_has_its_share_and_one_answer_of_any_size() {
+async fn connection_has_a_share_and_one_answer() {
     let budget = AnswerBudget::default();
     let mut client = Client::of_user(1);
     assert!(client.call(&budget, &body(20 * MIB)).await.is_none());
