@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -15,32 +14,34 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::access::AccessControl;
-use crate::clock::Clock;
 use crate::flags::{DEFAULT_GRPC_SOCKET, Flags, OnOff, ProberAddress};
+use crate::grpc::ApiServer;
 use crate::handle::Handle;
 use crate::listen::{self, InheritedSockets, Listener};
 use crate::metrics::{self, HostNames, Metrics};
-use crate::overrides::{self, Disk, OverrideStore};
+use crate::overrides::{self, OverrideStore};
 use crate::ownership::OwnershipStore;
-use crate::prober::{ConnectProber, ProberConnector};
+use crate::prober::ProberConnector;
 use crate::reload::{Reloader, warn_about};
 use crate::service_manager::DriverStatus;
 use crate::spawner::ProberSpawner;
+use crate::task_thread::TaskThread;
 use crate::tasks::{self, Environment, TaskConfig};
-use crate::vpp::ConnectVpp;
 use crate::{clock, config, grpc, log, ownership, privilege, root, version};
 
 /// Requested limit of descriptors: some thousand connections, and the rest.
 const MAX_DESCRIPTORS: u64 = 65_536;
 
-/// Maximum number of threads for blocking work of clients. Further work waits.
+/// Maximum number of threads for blocking work of TCP clients, and of users of the unix socket. Further work waits.
 const CLIENT_THREADS: usize = 16;
+
+/// Maximum number of threads for blocking work of the driver, the links and the writers.
+const DECISION_THREADS: usize = 64;
 
 /// Maximum time for tasks to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -70,7 +71,8 @@ pub fn run(flags: &Flags) -> anyhow::Result<()> {
     handled_signals().thread_block()?;
     let ready = prepare(flags)?;
     confine(flags, matches!(ready.prober, ProberConnector::Spawner(_)))?;
-    // Two workers and few threads for work that blocks: clients get no more, and decisions have a thread of their own.
+    // Two workers and few threads for work that blocks: TCP clients get no more. Decisions and the unix socket have threads of
+    // their own.
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(CLIENT_THREADS)
@@ -172,12 +174,22 @@ async fn serve(flags: &Flags, ready: PreparedDaemon) -> anyhow::Result<()> {
     };
     let vpp = flags.uses_vpp().then(|| flags.vpp_api_addr.clone());
     let outside = Environment { clock: clock::SystemClock, prober: way, vpp, store, ownership };
-    let (handle, decisions) = DecisionThread::start(begin, outside, stop.clone())?;
-    let mut running = ServerTasks { metrics, stop, tasks, decisions };
+    let (handle, decisions) = TaskThread::start("decisions", DECISION_THREADS, |tasks| {
+        tasks::start(begin, outside, tasks, stop.clone())
+    })?;
+    let mut running = ServerTasks { stop, tasks, threads: vec![decisions] };
     let path = flags.config.clone();
-    let reloader = Reloader::new(path, handle.clone(), Arc::clone(&running.metrics), access);
-    running.serve_api(grpc_listeners, &handle, log_broadcast, &reloader, flags.reflection);
-    running.serve_metrics(metrics_listeners, &handle, flags.metrics_hosts.clone());
+    let reloader = Reloader::new(path, handle.clone(), Arc::clone(&metrics), access);
+    let api = ApiServer {
+        handle: handle.clone(),
+        log: log_broadcast,
+        reloader: reloader.clone(),
+        metrics: Arc::clone(&metrics),
+        reflection: flags.reflection,
+        connection_limit: grpc::limit_per_listener(grpc_listeners.len()),
+    };
+    running.serve_api(grpc_listeners, &api)?;
+    running.serve_metrics(metrics_listeners, &handle, metrics, flags.metrics_hosts.clone());
 
     let signals = SignalHandlers::new()?;
     // A snapshot proves that the driver's loop runs.
@@ -191,68 +203,45 @@ async fn serve(flags: &Flags, ready: PreparedDaemon) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Thread of the driver, the links and the writers, with a runtime of its own: no client delays a decision.
-struct DecisionThread(oneshot::Receiver<()>);
-
-impl DecisionThread {
-    fn start<C: Clock, P: ConnectProber, V: ConnectVpp, D: Disk>(
-        begin: TaskConfig,
-        outside: Environment<C, P, V, D>,
-        stop: CancellationToken,
-    ) -> anyhow::Result<(Handle, Self)> {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        let mut tasks = JoinSet::new();
-        let handle = {
-            let _entered = runtime.enter();
-            tasks::start(begin, outside, &mut tasks, stop)
-        };
-        let (ended, end) = oneshot::channel();
-        thread::Builder::new().name("decisions".into()).spawn(move || {
-            runtime.block_on(async { while tasks.join_next().await.is_some() {} });
-            runtime.shutdown_timeout(Duration::ZERO);
-            // The receiver has stopped waiting.
-            let _ = ended.send(());
-        })?;
-        Ok((handle, Self(end)))
-    }
-}
-
-/// Running tasks and their shared state.
+/// Running tasks.
 struct ServerTasks {
-    metrics: Arc<Metrics>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
-    decisions: DecisionThread,
+    threads: Vec<TaskThread>,
 }
 
 impl ServerTasks {
-    fn serve_api(
+    /// Serves the unix socket on a thread of its own: no TCP client delays an operator on this host.
+    fn serve_api(&mut self, listeners: Vec<Listener>, api: &ApiServer) -> anyhow::Result<()> {
+        let (unix, tcp): (Vec<_>, Vec<_>) =
+            listeners.into_iter().partition(|listener| matches!(listener, Listener::Unix(_)));
+        let serve =
+            |listeners| log_failure(api.clone().serve(listeners, self.stop.clone().cancelled_owned()));
+        let (_, operators) =
+            TaskThread::start("operators", CLIENT_THREADS, |tasks| tasks.spawn(serve(unix)))?;
+        self.tasks.spawn(serve(tcp));
+        self.threads.push(operators);
+        Ok(())
+    }
+
+    fn serve_metrics(
         &mut self,
         listeners: Vec<Listener>,
         handle: &Handle,
-        log_broadcast: log::LogBroadcast,
-        reloader: &Reloader,
-        reflection: bool,
+        metrics: Arc<Metrics>,
+        hosts: HostNames,
     ) {
-        let (handle, metrics) = (handle.clone(), Arc::clone(&self.metrics));
         let stopped = self.stop.clone().cancelled_owned();
-        let serving =
-            grpc::serve(listeners, handle, log_broadcast, reloader.clone(), metrics, reflection, stopped);
-        self.tasks.spawn(log_failure(serving));
-    }
-
-    fn serve_metrics(&mut self, listeners: Vec<Listener>, handle: &Handle, hosts: HostNames) {
-        let (handle, metrics) = (handle.clone(), Arc::clone(&self.metrics));
-        let stopped = self.stop.clone().cancelled_owned();
-        self.tasks.spawn(metrics::serve(listeners, handle, metrics, hosts, stopped));
+        self.tasks.spawn(metrics::serve(listeners, handle.clone(), metrics, hosts, stopped));
     }
 
     async fn end(mut self) {
         self.stop.cancel();
         let ended = async {
             while self.tasks.join_next().await.is_some() {}
-            // A thread that panicked has ended, too.
-            let _ = self.decisions.0.await;
+            for thread in self.threads {
+                thread.join().await;
+            }
         };
         if tokio::time::timeout(STOP_TIMEOUT, ended).await.is_err() {
             error!("tasks did not end in time");

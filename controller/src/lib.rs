@@ -64,6 +64,7 @@ pub mod retry;
 mod root;
 pub mod service_manager;
 pub mod spawner;
+mod task_thread;
 pub mod tasks;
 pub mod version;
 pub mod vpp;

@@ -29,7 +29,10 @@ fn main() -> ExitCode {
         };
     }
     if let Err(error) = maglev_sandbox::close_inherited() {
-        return fail(&anyhow::Error::new(error).context("cannot close inherited descriptors"));
+        return fail(
+            &anyhow::Error::new(error).context("cannot close inherited descriptors"),
+            flags.log_format,
+        );
     }
     match daemon::run(&flags) {
         Ok(()) => ExitCode::SUCCESS,

@@ -27,14 +27,14 @@ const OTHER_DESCRIPTORS: usize = 128;
 /// Maximum time until a client speaks HTTP/2, including the TLS handshake.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Accepts from each listener in its own task, so that a flood on one does not block the others. Ends with the
-/// runtime, or when the stream is dropped.
+/// Accepts up to `limit` connections from each listener, in its own task, so that a flood on one does not block the others. Ends
+/// with the runtime, or when the stream is dropped.
 pub fn incoming(
     listeners: Vec<Listener>,
+    limit: usize,
     access: &AccessControl,
 ) -> ReceiverStream<io::Result<ClientTransport>> {
     let (sender, receiver) = mpsc::channel(1);
-    let limit = limit_per_listener(listeners.len());
     for listener in listeners {
         let door = ConnectionAcceptor {
             connection_limit: ConnectionLimiter::new(limit),
@@ -47,7 +47,8 @@ pub fn incoming(
 }
 
 /// Returns the connection limit of each listener, so that none can exhaust the descriptors of the others.
-fn limit_per_listener(listeners: usize) -> usize {
+#[must_use]
+pub fn limit_per_listener(listeners: usize) -> usize {
     let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
     let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
     let share = descriptors.saturating_sub(OTHER_DESCRIPTORS) / listeners.max(1);

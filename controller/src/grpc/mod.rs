@@ -39,6 +39,7 @@ mod transport;
 use access::AuthLayer;
 use answers::AnswerBudget;
 use api::ApiService;
+pub use incoming::limit_per_listener;
 use metrics_layer::MetricsLayer;
 
 /// Maximum size of a request.
@@ -70,7 +71,7 @@ pub enum ServeError {
     Transport(#[from] tonic::transport::Error),
 }
 
-/// Returns the file descriptor sets of everything that [`serve`] serves.
+/// Returns the file descriptor sets of everything that [`ApiServer`] serves.
 #[must_use]
 pub fn descriptors(reflection: bool) -> Vec<&'static [u8]> {
     use tonic_reflection::pb::{v1, v1alpha};
@@ -81,58 +82,72 @@ pub fn descriptors(reflection: bool) -> Vec<&'static [u8]> {
     descriptors
 }
 
-/// Serves the API, the standard health service and, if requested, reflection on `listeners` until `shutdown`
-/// completes. Event streams then end with a status.
-///
-/// # Errors
-/// The server failed. No client can cause that.
-pub async fn serve(
-    listeners: Vec<Listener>,
-    handle: Handle,
-    log: log::LogBroadcast,
-    reloader: Reloader,
-    metrics: Arc<Metrics>,
-    reflection: bool,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), ServeError> {
-    if listeners.is_empty() {
-        shutdown.await;
-        return Ok(());
-    }
-    let (stop, stopping) = watch::channel(false);
-    let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<MaglevServer<ApiService>>().await;
+/// gRPC server of the API, the standard health service and, if requested, reflection.
+#[derive(Clone)]
+pub struct ApiServer {
+    /// Access to the driver.
+    pub handle: Handle,
+    /// Log lines for clients that watch.
+    pub log: log::LogBroadcast,
+    /// Reloader of the configuration.
+    pub reloader: Reloader,
+    /// Metrics of calls.
+    pub metrics: Arc<Metrics>,
+    /// Serves reflection.
+    pub reflection: bool,
+    /// Maximum number of connections of each listener.
+    pub connection_limit: usize,
+}
 
-    let connections = incoming::incoming(listeners, reloader.access());
-    let answers = AnswerBudget::default();
-    let gate = AuthLayer::new(reloader.access().clone(), answers.clone());
-    let api =
-        MaglevServer::new(ApiService::new(handle, log, reloader, Arc::clone(&metrics), stopping.clone()));
-    let mut routes = Routes::new(api.max_decoding_message_size(MAX_REQUEST))
-        .add_service(health_service.max_decoding_message_size(MAX_REQUEST));
-    if reflection {
-        routes = add_reflection(routes)?;
-    }
-    let server = Server::builder()
-        .layer(MetricsLayer(metrics.calls()))
-        .timeout(ANSWER_TIMEOUT)
-        .max_concurrent_streams(MAX_STREAMS)
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .layer(gate)
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(connections, stopped(stopping));
+impl ApiServer {
+    /// Serves on `listeners` until `shutdown` completes. Event streams then end with a status.
+    ///
+    /// # Errors
+    /// The server failed. No client can cause that.
+    pub async fn serve(
+        self,
+        listeners: Vec<Listener>,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), ServeError> {
+        if listeners.is_empty() {
+            shutdown.await;
+            return Ok(());
+        }
+        let (stop, stopping) = watch::channel(false);
+        let (health, health_service) = tonic_health::server::health_reporter();
+        health.set_serving::<MaglevServer<ApiService>>().await;
 
-    let mut server = std::pin::pin!(server);
-    tokio::select! {
-        ended = &mut server => return Ok(ended?),
-        never = answers.expire_stalled() => match never {},
-        () = shutdown => {}
+        let connections = incoming::incoming(listeners, self.connection_limit, self.reloader.access());
+        let answers = AnswerBudget::default();
+        let gate = AuthLayer::new(self.reloader.access().clone(), answers.clone());
+        let calls = MetricsLayer(self.metrics.calls());
+        let api = ApiService::new(self.handle, self.log, self.reloader, self.metrics, stopping.clone());
+        let mut routes = Routes::new(MaglevServer::new(api).max_decoding_message_size(MAX_REQUEST))
+            .add_service(health_service.max_decoding_message_size(MAX_REQUEST));
+        if self.reflection {
+            routes = add_reflection(routes)?;
+        }
+        let server = Server::builder()
+            .layer(calls)
+            .timeout(ANSWER_TIMEOUT)
+            .max_concurrent_streams(MAX_STREAMS)
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .layer(gate)
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(connections, stopped(stopping));
+
+        let mut server = std::pin::pin!(server);
+        tokio::select! {
+            ended = &mut server => return Ok(ended?),
+            never = answers.expire_stalled() => match never {},
+            () = shutdown => {}
+        }
+        report_not_serving(&health).await;
+        stop.send_replace(true);
+        // Remaining connections are closed when the process exits.
+        tokio::time::timeout(DRAIN_TIMEOUT, server).await.unwrap_or(Ok(())).map_err(ServeError::from)
     }
-    report_not_serving(&health).await;
-    stop.send_replace(true);
-    // Remaining connections are closed when the process exits.
-    tokio::time::timeout(DRAIN_TIMEOUT, server).await.unwrap_or(Ok(())).map_err(ServeError::from)
 }
 
 /// Completes once the server stops.

@@ -61,16 +61,15 @@ async fn daemon_of(handle: Handle) -> Daemon {
     let reloader =
         Reloader::new(directory.path().join("maglev.yaml"), handle.clone(), Arc::clone(&metrics), access);
     let shown = Arc::clone(&metrics);
-    let serving = super::serve(
-        vec![listener],
-        handle.clone(),
-        log_broadcast.clone(),
+    let api = super::ApiServer {
+        handle: handle.clone(),
+        log: log_broadcast.clone(),
         reloader,
         metrics,
-        true,
-        shutdown,
-    );
-    let server = tokio::spawn(serving);
+        reflection: true,
+        connection_limit: 64,
+    };
+    let server = tokio::spawn(api.serve(vec![listener], shutdown));
     Daemon {
         handle,
         channel: connect(&socket).await,

@@ -1,0 +1,49 @@
+//! Thread of tasks with a runtime of its own, which the tasks of no other thread delay.
+
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+/// Running thread.
+#[derive(Debug)]
+pub struct TaskThread(oneshot::Receiver<()>);
+
+impl TaskThread {
+    /// Starts a thread for the tasks that `begin` spawns, with at most `blocking_threads` further threads for work that blocks.
+    /// Returns `begin`'s result.
+    ///
+    /// # Errors
+    /// The system has no thread or no descriptor left.
+    pub fn start<T>(
+        name: &str,
+        blocking_threads: usize,
+        begin: impl FnOnce(&mut JoinSet<()>) -> T,
+    ) -> anyhow::Result<(T, Self)> {
+        let runtime = runtime::Builder::new_current_thread()
+            .max_blocking_threads(blocking_threads)
+            .enable_all()
+            .build()?;
+        let mut tasks = JoinSet::new();
+        let begun = {
+            let _entered = runtime.enter();
+            begin(&mut tasks)
+        };
+        let (ended, end) = oneshot::channel();
+        thread::Builder::new().name(name.into()).spawn(move || {
+            runtime.block_on(async { while tasks.join_next().await.is_some() {} });
+            runtime.shutdown_timeout(Duration::ZERO);
+            // The receiver has stopped waiting.
+            let _ = ended.send(());
+        })?;
+        Ok((begun, Self(end)))
+    }
+
+    /// Completes when every task has ended.
+    pub async fn join(self) {
+        // A thread that panicked has ended, too.
+        let _ = self.0.await;
+    }
+}
