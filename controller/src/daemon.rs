@@ -12,7 +12,7 @@ use maglev_core::ownership::OwnedVips;
 use maglev_notify::{NotifyState, ServiceNotifier};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
-use tokio::runtime;
+use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -30,7 +30,7 @@ use crate::prober::ProberConnector;
 use crate::reload::{Reloader, warn_about};
 use crate::service_manager::DriverStatus;
 use crate::spawner::ProberSpawner;
-use crate::task_thread::TaskThread;
+use crate::task_thread::{TaskThread, build_runtime};
 use crate::tasks::{self, Environment, TaskConfig};
 use crate::{clock, config, grpc, log, ownership, privilege, root, version};
 
@@ -73,11 +73,7 @@ pub fn run(flags: &Flags) -> anyhow::Result<()> {
     confine(flags, matches!(ready.prober, ProberConnector::Spawner(_)))?;
     // Two workers and few threads for work that blocks: TCP clients get no more. Decisions and the unix socket have threads of
     // their own.
-    let runtime = runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .max_blocking_threads(CLIENT_THREADS)
-        .enable_all()
-        .build()?;
+    let runtime = build_runtime(Builder::new_multi_thread().worker_threads(2), CLIENT_THREADS)?;
     let result = runtime.block_on(serve(flags, ready));
     runtime.shutdown_timeout(Duration::from_secs(1));
     result

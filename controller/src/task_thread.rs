@@ -1,11 +1,27 @@
-//! Thread of tasks with a runtime of its own, which the tasks of no other thread delay.
+//! Runtimes, and threads of tasks with a runtime of their own, which the tasks of no other thread delay.
 
+use std::io;
 use std::thread;
 use std::time::Duration;
 
-use tokio::runtime;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+
+/// Time for which an idle thread stays.
+const FOREVER: Duration = Duration::from_secs(365 * 86_400);
+
+/// Builds a runtime with at most `blocking_threads` further threads for work that blocks, one of which always exists: without memory
+/// for another, work waits for it. Without any, tokio would panic.
+///
+/// # Errors
+/// The system has no thread or no descriptor left.
+pub fn build_runtime(builder: &mut Builder, blocking_threads: usize) -> io::Result<Runtime> {
+    let runtime =
+        builder.max_blocking_threads(blocking_threads).thread_keep_alive(FOREVER).enable_all().build()?;
+    drop(runtime.spawn_blocking(|| ()));
+    Ok(runtime)
+}
 
 /// Running thread.
 #[derive(Debug)]
@@ -22,10 +38,7 @@ impl TaskThread {
         blocking_threads: usize,
         begin: impl FnOnce(&mut JoinSet<()>) -> T,
     ) -> anyhow::Result<(T, Self)> {
-        let runtime = runtime::Builder::new_current_thread()
-            .max_blocking_threads(blocking_threads)
-            .enable_all()
-            .build()?;
+        let runtime = build_runtime(&mut Builder::new_current_thread(), blocking_threads)?;
         let mut tasks = JoinSet::new();
         let begun = {
             let _entered = runtime.enter();
