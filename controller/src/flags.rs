@@ -46,7 +46,13 @@ pub struct Flags {
     pub metrics_addr: ListenAddresses,
 
     /// Names by which clients may reach the Prometheus endpoint, beside addresses and `localhost`
-    #[arg(long, env = "MAGLEV_METRICS_HOSTS", value_name = "NAME,...", default_value = "")]
+    #[arg(
+        long,
+        env = "MAGLEV_METRICS_HOSTS",
+        value_name = "NAME,...",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub metrics_hosts: HostNames,
 
     /// VPP's API socket; empty leaves VPP unmanaged
