@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use nix::sys::socket::{Shutdown, shutdown};
 
@@ -52,6 +53,30 @@ impl Drop for HostileServer {
         if let Some(thread) = self.thread.take() {
             _ = thread.join();
         }
+    }
+}
+
+/// Writes `beginning`, then a byte every 100 ms.
+///
+/// # Errors
+/// When the client disconnects.
+pub fn drip(stream: &mut TcpStream, beginning: &[u8]) -> io::Result<()> {
+    stream.write_all(beginning)?;
+    loop {
+        thread::sleep(Duration::from_millis(100));
+        stream.write_all(b"x")?;
+    }
+}
+
+/// Writes `beginning`, then `more` without end.
+///
+/// # Errors
+/// When the client disconnects.
+pub fn pour(stream: &mut TcpStream, beginning: &[u8], more: &[u8]) -> io::Result<()> {
+    stream.write_all(beginning)?;
+    let more = more.repeat(64);
+    loop {
+        stream.write_all(&more)?;
     }
 }
 

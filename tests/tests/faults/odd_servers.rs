@@ -3,12 +3,11 @@
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::thread::sleep;
 use std::time::Duration;
 
 use maglev_lab::certificates::Authority;
 use maglev_lab::hostile_server::{
-    HostileServer, OK_RESPONSE, ServerBehaviour, read_request, read_until_closed,
+    HostileServer, OK_RESPONSE, ServerBehaviour, drip, pour, read_request, read_until_closed,
 };
 use maglev_lab::http_server::HttpServer;
 use maglev_lab::skip;
@@ -260,24 +259,6 @@ const REUSED: [OddServer; 7] = [
 fn say(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
     read_request(stream)?;
     stream.write_all(bytes)
-}
-
-/// Writes `beginning`, then a byte every 100 ms.
-fn drip(stream: &mut TcpStream, beginning: &[u8]) -> io::Result<()> {
-    stream.write_all(beginning)?;
-    loop {
-        sleep(Duration::from_millis(100));
-        stream.write_all(b"x")?;
-    }
-}
-
-/// Writes `beginning`, then `more` without end.
-fn pour(stream: &mut TcpStream, beginning: &[u8], more: &[u8]) -> io::Result<()> {
-    stream.write_all(beginning)?;
-    let more = more.repeat(64);
-    loop {
-        stream.write_all(&more)?;
-    }
 }
 
 /// Closes with a reset.

@@ -17,7 +17,7 @@ use maglev_lab::metrics::Scrape;
 use maglev_lab::process::Process;
 use maglev_lab::vpp_observer::Weights;
 use maglev_proto::v1::BackendState;
-use maglev_vppsim::{STATS_SEGMENT, VppSimulator};
+use maglev_vppsim::{STATS_SEGMENT, VppInspection, VppSimulator};
 use nix::unistd::Pid;
 
 /// A [`WebFixture`] with the simulated VPP, a configuration that verifies VPP every second, and metrics.
@@ -131,6 +131,12 @@ impl ProcessFixture {
         self.until_weights(0, 10, 0);
         assert_eq!(self.writes().len(), written.len() + 1, "{:#?}", self.writes());
     }
+}
+
+/// Returns the number of servers with weight in the simulated VPP.
+pub fn raised(vpp: &VppInspection<'_>) -> usize {
+    let vips = vpp.vips();
+    vips.iter().flat_map(|vip| &vip.servers).filter(|server| server.weight > 0).count()
 }
 
 /// Waits until `is_so` accepts the observed value.

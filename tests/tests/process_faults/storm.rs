@@ -15,7 +15,7 @@ use maglev_proto::v1::BackendState;
 use maglev_vppsim::VppInspection;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::fixtures::{BACKENDS, ProcessFixture, Recovery, memory, repetitions, until};
+use crate::fixtures::{BACKENDS, ProcessFixture, Recovery, memory, raised, repetitions, until};
 
 const FLAPPING: u32 = 10_000;
 const FRONTENDS: u32 = 1_000;
@@ -73,11 +73,6 @@ fn flap(server: &BackendServer, ended: &AtomicBool) {
         }
     }
     (0..FLAPPING).for_each(|number| server.state.set_health(number, BackendHealth::Healthy));
-}
-
-fn raised(vpp: &VppInspection<'_>) -> usize {
-    let vips = vpp.vips();
-    vips.iter().flat_map(|vip| &vip.servers).filter(|server| server.weight > 0).count()
 }
 
 /// Returns the number of backend transitions so far.
