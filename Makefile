@@ -76,7 +76,7 @@ release: ## Build the three programs for shipping, in target/release
 # `--help` of the program lists what it can be told.
 BENCH ?=
 
-bench: release ## Measure probing beside HAProxy and keepalived, for 25 minutes, and write docs/performance.md
+bench: release ## Measure probing beside HAProxy and keepalived, for half an hour, and write docs/performance.md
 	@scripts/setup.sh build bench
 	cargo build --release --locked --package maglev-bench --bin bench
 	@target/release/bench --page docs/performance.md $(BENCH)

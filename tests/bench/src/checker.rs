@@ -119,15 +119,19 @@ impl CheckerKit {
     /// If it is unavailable or rejects the configuration.
     pub fn start(&self, who: CheckerKind, check: &Check) -> anyhow::Result<Checker> {
         match who {
-            CheckerKind::Ours => self.ours(check),
+            CheckerKind::Ours => self.start_ours(&config::ours(check)),
             CheckerKind::Haproxy => self.haproxy(check),
             CheckerKind::Keepalived => self.keepalived(check),
             CheckerKind::Floor => self.floor(check),
         }
     }
 
-    fn ours(&self, check: &Check) -> anyhow::Result<Checker> {
-        let file = self.file("maglev.yaml", &config::ours(check))?;
+    /// Starts ours with that configuration.
+    ///
+    /// # Errors
+    /// If a program is unavailable or rejects the configuration.
+    pub fn start_ours(&self, text: &str) -> anyhow::Result<Checker> {
+        let file = self.file("maglev.yaml", text)?;
         let maglevd = program("maglevd")?;
         let checked = Command::new(&maglevd)
             .current_dir(&self.directory)

@@ -146,7 +146,7 @@ impl Drop for PacketLoss {
     }
 }
 
-fn nft(script: &str) -> anyhow::Result<()> {
+pub(super) fn nft(script: &str) -> anyhow::Result<()> {
     let output = Command::new("nft").arg(script).output().context("nft cannot be run")?;
     ensure!(output.status.success(), "nft: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
@@ -208,7 +208,7 @@ fn detect(
 }
 
 /// Returns the backend that a log line reports as down.
-fn down_backend(who: CheckerKind, line: &str) -> Option<u32> {
+pub(super) fn down_backend(who: CheckerKind, line: &str) -> Option<u32> {
     let number = |text: &str| text.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok();
     match who {
         CheckerKind::Ours => {

@@ -23,6 +23,8 @@ pub mod checker;
 pub mod config;
 pub mod detection;
 pub mod following;
+pub mod hostile;
+pub mod hostile_server;
 pub mod log;
 pub mod own;
 pub mod page;
@@ -102,10 +104,19 @@ impl Bench {
     /// If it is unavailable or rejects the configuration.
     pub fn start(&mut self, who: CheckerKind, check: &Check) -> anyhow::Result<Checker> {
         if who == CheckerKind::Ours {
-            self.vpp.kill();
-            self.vpp.boot()?;
+            return self.start_ours(&config::ours(check));
         }
         self.kit.start(who, check)
+    }
+
+    /// Starts ours with that configuration and an empty VPP.
+    ///
+    /// # Errors
+    /// If it is unavailable or rejects the configuration.
+    pub fn start_ours(&mut self, text: &str) -> anyhow::Result<Checker> {
+        self.vpp.kill();
+        self.vpp.boot()?;
+        self.kit.start_ours(text)
     }
 
     /// Returns a part with date and machine, without results.

@@ -11,9 +11,10 @@ use super::report::{BenchCase, Figure, Part, Report, Round, Target, median, spre
 const BEGIN: &str = "<!-- results: `make bench` writes what follows -->";
 const END: &str = "<!-- results end here -->";
 /// Parts in page order, with their headings.
-pub const PARTS: [(&str, &str); 4] = [
+pub const PARTS: [(&str, &str); 5] = [
     ("probes", "Cost of a probe"),
     ("detection", "Detection time"),
+    ("hostile", "Detection time beside a hostile server"),
     ("following", "VPP synchronisation"),
     ("own", "Daemon costs: start, idle, scrapes and growth"),
 ];

@@ -85,6 +85,17 @@ fn failures_are_detected() {
 }
 
 #[test]
+fn failures_beside_hostile_servers_are_detected() {
+    let Some(part) = run("failures_beside_hostile_servers_are_detected", "hostile", &["--failures", "2"])
+    else {
+        return;
+    };
+    check(&part);
+    let measured = part.figures.iter().filter(|figure| figure.what.contains("failures not found"));
+    assert_eq!(measured.count() + part.left_out.len(), 5, "{part:#?}");
+}
+
+#[test]
 fn vpp_programming_is_measured() {
     let Some(part) = run("vpp_programming_is_measured", "following", &["--failures", "2"]) else { return };
     check(&part);

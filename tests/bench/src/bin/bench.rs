@@ -10,7 +10,7 @@ use clap::Parser;
 use maglev_bench::page::{self, PARTS};
 use maglev_bench::report::{Part, Report};
 use maglev_bench::screen::ProgressScreen;
-use maglev_bench::{Bench, BenchOptions, detection, following, own, plot, probes};
+use maglev_bench::{Bench, BenchOptions, detection, following, hostile, own, plot, probes};
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -25,8 +25,8 @@ struct Arguments {
     /// Page that shows the results
     #[arg(long, value_name = "FILE")]
     page: Option<PathBuf>,
-    /// Only these parts: probes, detection, following, own
-    #[arg(long, value_name = "PART,...", value_delimiter = ',', default_value = "probes,detection,following,own", value_parser = PARTS.map(|(name, _)| name))]
+    /// Only these parts: probes, detection, hostile, following, own
+    #[arg(long, value_name = "PART,...", value_delimiter = ',', default_value = "probes,detection,hostile,following,own", value_parser = PARTS.map(|(name, _)| name))]
     only: Vec<String>,
     /// Rounds per checker
     #[arg(long, value_name = "N", default_value_t = 5)]
@@ -114,6 +114,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let total = [
         ("probes", probes::total(&bench)),
         ("detection", detection::total(&bench)),
+        ("hostile", hostile::total(&bench)),
         ("following", following::TOTAL),
         ("own", own::TOTAL),
     ];
@@ -125,6 +126,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         let part = match name {
             "probes" => probes::run(&mut bench),
             "detection" => detection::run(&mut bench),
+            "hostile" => hostile::run(&mut bench),
             "following" => following::run(&mut bench).unwrap_or_else(|why| empty_part(&bench, name, &why)),
             _ => own::run(&mut bench).unwrap_or_else(|why| empty_part(&bench, name, &why)),
         };
