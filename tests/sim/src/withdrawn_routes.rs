@@ -29,8 +29,6 @@ struct WithdrawnRoute {
     latest: Option<Instant>,
     /// Number of failures that `maglevd` must have counted.
     failures: u32,
-    /// True if the first probe has not been recorded as a failure: `maglevd` counts it with a later one.
-    is_pending: bool,
 }
 
 impl WithdrawnRoutes {
@@ -44,12 +42,7 @@ impl WithdrawnRoutes {
     /// Records a probe without a route, also one that this host could not send: `maglevd` receives the same outcome.
     fn record(&mut self, server: usize) -> &mut WithdrawnRoute {
         let first = Instant::now();
-        self.routes.entry(server).or_insert(WithdrawnRoute {
-            first,
-            latest: None,
-            failures: 0,
-            is_pending: false,
-        })
+        self.routes.entry(server).or_insert(WithdrawnRoute { first, latest: None, failures: 0 })
     }
 
     /// Records a probe of a server with a withdrawn route. Returns true if it may be a failure, and the number of certain ones.
@@ -64,17 +57,15 @@ impl WithdrawnRoutes {
             route.failures += 1;
             route.latest = Some(now);
         }
-        route.is_pending |= !may_fail;
         self.routes.insert(server, route);
         (may_fail, route.failures)
     }
 
-    /// Records a probe that this host could not send. Returns true if `maglevd` may count an earlier failure with it.
+    /// Records a probe that this host could not send. Returns true if `maglevd` may count it: a host that loses its network again and
+    /// again looks like one without a route to the servers that it happened to probe then.
     fn record_unsent(&mut self, server: usize) -> bool {
-        let route = *self.record(server);
-        let counts = route.is_pending && self.answers.iter().any(|(started, _)| *started > route.first);
-        self.record(server).is_pending &= !counts;
-        counts
+        let first = self.record(server).first;
+        self.answers.iter().any(|(started, _)| *started > first)
     }
 }
 
