@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use super::config_model::ConfigModel;
 
-/// Maximum age of verdicts that justify a transition.
-const MEMORY: Duration = Duration::from_secs(120);
+/// Maximum age of verdicts that justify a transition. Probes may have no verdict for minutes in between.
+const MEMORY: Duration = Duration::from_secs(600);
 
 /// Tolerable deviations, and evidence for transitions.
 #[derive(Debug)]

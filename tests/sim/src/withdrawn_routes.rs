@@ -86,7 +86,11 @@ impl SimWorld {
                 self.withdrawn_routes.routes.remove(&server);
             }
             ProbeResult::Lost => _ = self.withdrawn_routes.routes.remove(&server),
-            ProbeResult::NotSent if self.withdrawn_routes.record_unsent(server) => {
+            // Backends that share a server have their own failures.
+            ProbeResult::NotSent
+                if self.withdrawn_routes.record_unsent(server)
+                    || self.model.backends_on(server).len() > 1 =>
+            {
                 self.oracle.record_probe(server, OutcomeCode::L4Con);
             }
             ProbeResult::NotSent => {}
