@@ -19,6 +19,9 @@ pub enum CertificateFault {
     /// The certificate has no subjectAltName, and the expected name is its common name.
     #[error("has the name {0} in its common name only, and not in a subjectAltName")]
     OnlyCommonName(String),
+    /// The server sent this many further certificates, more than [`MAX_ISSUERS`](crate::MAX_ISSUERS).
+    #[error("comes with {0} further certificates; at most {max} are accepted", max = crate::MAX_ISSUERS)]
+    TooManyIssuers(usize),
     /// The certificate has no subjectAltName.
     #[error("has no subjectAltName")]
     Nameless,

@@ -10,4 +10,4 @@ mod verifier;
 
 pub use certificate::{CertificateFault, describe_certificate};
 pub use handshake::describe;
-pub use verifier::{ServerVerifier, not_after, refusal};
+pub use verifier::{MAX_ISSUERS, ServerVerifier, not_after, refusal};

@@ -13,6 +13,10 @@ use webpki::{EndEntityCert, KeyUsage};
 
 use crate::certificate::{CertificateFault, has_common_name};
 
+/// Maximum number of certificates beside the server's own. Real chains have up to four. Each may cost the verification of a
+/// signature, and the server chooses them: a chain that fills its message costs 90.
+pub const MAX_ISSUERS: usize = 16;
+
 /// Verifies servers against root certificates. It also trusts the `own` certificates of servers: a server may present one of
 /// them even if it is a CA's, as `openssl req -x509` makes it. Name and validity are verified in either case.
 #[derive(Debug)]
@@ -75,6 +79,9 @@ impl ServerCertVerifier for ServerVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        if intermediates.len() > MAX_ISSUERS {
+            return Err(CertificateFault::TooManyIssuers(intermediates.len()).into());
+        }
         let expiry = self
             .verify_chain(end_entity, intermediates, now)
             .map_err(|error| chain_error(error, end_entity))?;
@@ -188,5 +195,26 @@ pub fn not_after(certificate: &CertificateDer<'_>) -> Option<u64> {
     match certificate.verify_for_usage(&[], &[], &[], never, KeyUsage::server_auth(), None, None) {
         Err(webpki::Error::CertExpired { not_after, .. }) => Some(not_after.as_secs()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::crypto::ring;
+
+    use super::*;
+
+    #[test]
+    fn chain_beyond_limit_is_refused_unread() {
+        let verifier =
+            ServerVerifier::new(RootCertStore::empty().into(), [].into(), &ring::default_provider());
+        let verify = |issuers: usize| {
+            let (leaf, issuers) = (CertificateDer::from(vec![]), vec![CertificateDer::from(vec![]); issuers]);
+            let name = ServerName::try_from("lab").unwrap();
+            verifier.verify_server_cert(&leaf, &issuers, &name, &[], UnixTime::now()).unwrap_err()
+        };
+        assert_eq!(verify(MAX_ISSUERS), CertificateError::BadEncoding.into());
+        let refused = verify(MAX_ISSUERS + 1);
+        assert_eq!(CertificateFault::of(&refused), Some(&CertificateFault::TooManyIssuers(MAX_ISSUERS + 1)));
     }
 }

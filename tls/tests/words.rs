@@ -118,7 +118,8 @@ fn certificate_faults_have_words() {
         assert_eq!(words == "is refused", is_general, "{name}: {words}");
     }
     let named = CertificateFault::OnlyCommonName("www.example.org".to_owned());
-    for fault in [CertificateFault::IssuerExpired { leaf: 1, issuer: 2 }, CertificateFault::Nameless, named] {
+    let expired = CertificateFault::IssuerExpired { leaf: 1, issuer: 2 };
+    for fault in [expired, CertificateFault::Nameless, CertificateFault::TooManyIssuers(90), named] {
         assert_words(&describe(&fault.into(), "server"));
     }
 }

@@ -35,8 +35,8 @@ const DRIP: Duration = Duration::from_millis(1);
 /// Packets of a flood, and their pause: 50,000 per second.
 const BURST: u16 = 200;
 const PAUSE: Duration = Duration::from_millis(4);
-/// False issuers in a chain, as many as its message has room for: each costs the verification of a signature.
-const ISSUERS: usize = 90;
+/// False issuers in a chain, as many as the prober accepts: each costs the verification of a signature.
+const ISSUERS: usize = maglev_tls::MAX_ISSUERS;
 
 /// A way to delay the prober.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -62,7 +62,7 @@ impl Hostility {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Body => "large bodies for an expression",
-            Self::Chain => "TLS handshakes with 90 false issuers",
+            Self::Chain => "TLS handshakes with 16 false issuers",
             Self::Drip => "bodies byte by byte",
             Self::Replies => "50,000 false echo replies per second",
             Self::Errors => "50,000 ICMP errors per second",
