@@ -311,7 +311,8 @@ impl Maglevd {
             Some(Event::Prober(event)) => self.prober = Some(event.connected),
             Some(Event::Vpp(event)) => self.vpp = Some(event.connected),
             Some(Event::MassFailure(event)) => self.mass_failures.push(event.result()),
-            Some(Event::LocalFaults(event)) => self.local_faults.push(event.active),
+            // Each hidden backend has an event as well.
+            Some(Event::LocalFaults(event)) if !event.hidden => self.local_faults.push(event.active),
             _ => {}
         }
         if self.recent.len() == TAIL {
