@@ -102,7 +102,8 @@ mod tests {
             for number in 0..100_000_u32 {
                 limits.reserve(address(number), second * SECOND + u64::from(number) * 10_000);
             }
-            assert!(limits.full_at.len() <= MIN_ENTRIES, "{}", limits.full_at.len());
+            // A token takes 5 ms to come back, in which 500 addresses are probed. Clean-ups wait for twice as many.
+            assert!(limits.full_at.len() <= 2 * 500, "{}", limits.full_at.len());
         }
     }
 
