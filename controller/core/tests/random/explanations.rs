@@ -83,11 +83,15 @@ fn check_prediction(frontend: &FrontendView, member: &MemberView, lines: &[Expla
             members.push(FailoverMember { pool, health: Health::Up, weight: 1, keeps_weight: true });
         }
     }
-    // A hold that follows health waits for no unknown backend, and keeps the weight of one.
-    let mut all = frontend.pools.iter().flat_map(|pool| &pool.backends);
+    // A hold that follows health waits for no unknown backend, and has no latest end.
+    let held = format!("{} is held for ", frontend.name);
+    let is_hold = |line: &&str| line.starts_with(&held);
+    let follows = texts(lines, Topic::Startup).filter(is_hold).any(|line| {
+        let end = ["startup-min-delay", "startup-max-delay", "at the latest", "until a verdict"];
+        !end.iter().any(|end| line.contains(end))
+    });
     let leaves = frontend.warnings.iter().any(|warning| warning.contains("servers that left"));
-    let waits =
-        !frontend.startup_done && !leaves && !all.any(|m| m.health == Health::Unknown && m.effective > 0);
+    let waits = !frontend.startup_done && !leaves && !follows;
     let weights = decide(&members, waits).weights;
     let at = is_it.iter().position(|it| *it).unwrap();
     let prediction = if weights[at] > 0 { "once up it has" } else { "once up it stands by with" };
