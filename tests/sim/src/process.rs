@@ -76,13 +76,18 @@ impl SimProcess {
                 pipe.close();
             }
         }
-        self.died.notify_one();
+        self.died.notify_waiters();
     }
 
     /// Waits for the exit.
     pub async fn exited(&self) {
-        while !self.has_exited() {
-            self.died.notified().await;
+        loop {
+            // Several may wait, and the exit is announced once.
+            let died = self.died.notified();
+            if self.has_exited() {
+                return;
+            }
+            died.await;
         }
     }
 
