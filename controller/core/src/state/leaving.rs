@@ -81,8 +81,8 @@ impl State {
     }
 
     /// Returns those of the servers in service before that a frontend does not have any more, if it has a backend without a
-    /// verdict: a server that is only taken out leaves at once. Without a configuration before, at a start, a backend that is down
-    /// counts as well: the run before may have begun to replace the server.
+    /// verdict: a server that is only taken out leaves at once. For a frontend without a configuration before, as at a start, a backend
+    /// that is down counts as well: the run before may have begun to replace the server.
     pub(super) fn leaving_servers(
         &self,
         wanted: &config::Frontend,
@@ -91,7 +91,7 @@ impl State {
         now: MonoTime,
     ) -> Vec<LeavingServer> {
         let latest = now + self.config.lb.startup_max_delay;
-        let is_start = former.is_none();
+        let is_first = former.is_none();
         let former = former.unwrap_or_else(|| self.found_in_service(&wanted.vip));
         let pool_of = |name: &Name, index: usize| {
             let found = wanted.pools.iter().position(|pool| pool.name == *name);
@@ -105,7 +105,7 @@ impl State {
         };
         let may_replace = |slot: &FrontendSlot| match self.backends[slot.backend].tracker.health() {
             Health::Unknown => true,
-            health => is_start && health == Health::Down,
+            health => is_first && health == Health::Down,
         };
         let is_replaced = slots.iter().any(|slot| slot.weight > 0 && may_replace(slot));
         let is_kept = |server: &FormerServer| {
