@@ -60,3 +60,26 @@ impl TaskThread {
         let _ = self.0.await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use tokio::task::spawn_blocking;
+
+    use super::*;
+
+    /// The starting thread blocks meanwhile, as busy workers of another runtime would.
+    #[test]
+    fn tasks_and_blocking_work_have_threads_of_their_own() {
+        let (sender, names) = mpsc::channel();
+        let work = async move {
+            let own = thread::current().name().map(str::to_owned);
+            let blocking = spawn_blocking(|| thread::current().id()).await.unwrap();
+            sender.send((own, blocking != thread::current().id())).unwrap();
+        };
+        let ((), running) = TaskThread::start("operators", 1, |tasks| _ = tasks.spawn(work)).unwrap();
+        assert_eq!(names.recv().unwrap(), (Some("operators".to_owned()), true));
+        Builder::new_current_thread().build().unwrap().block_on(running.join());
+    }
+}
